@@ -1,1 +1,3 @@
-//! The sidecar.
+//! Pillion, a sidecar proxy extended with WebAssembly filters.
+
+pub mod http;
