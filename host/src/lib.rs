@@ -1,3 +1,4 @@
 //! Pillion, a sidecar proxy extended with WebAssembly filters.
 
+pub mod chain;
 pub mod http;

@@ -3,6 +3,7 @@
 //! stand in `http1` and `http2`.
 
 pub mod body;
+pub mod edit;
 pub mod fields;
 pub mod head;
 
