@@ -75,7 +75,10 @@ impl Client {
     }
 
     /// Sends a request; the answer's body is still to come.
-    pub async fn send(&mut self, request: Request<Body>) -> Result<Response<Incoming>, hyper::Error> {
+    pub async fn send(
+        &mut self,
+        request: Request<Body>,
+    ) -> Result<Response<Incoming>, hyper::Error> {
         match &mut self.sender {
             Sender::Http1(sender) => {
                 within("a connection that is ready", sender.ready()).await?;

@@ -14,6 +14,7 @@ pub mod wait;
 pub mod wire;
 
 pub use client::{Client, Protocol, Reply};
+pub use http_body_util::BodyExt;
 pub use origin::{Origin, Seen};
 pub use sidecar::Sidecar;
 pub use wait::{until, within};

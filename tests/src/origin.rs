@@ -95,10 +95,11 @@ impl Origin {
         let (listener, address) = listen().await;
         let counts = Arc::<Counts>::default();
         let shared = Arc::clone(&counts);
-        let task = tokio::spawn(accept(listener, shared, |stream, connection, counts| async move {
-            let handler = move |request| echo(request, connection);
-            serve(stream, counts, handler).await;
-        }));
+        let task =
+            tokio::spawn(accept(listener, shared, |stream, connection, counts| async move {
+                let handler = move |request| echo(request, connection);
+                serve(stream, counts, handler).await;
+            }));
         Origin { address, counts, task }
     }
 

@@ -271,7 +271,10 @@ pub struct Sidecar {
 
 impl Sidecar {
     /// One listener `inbound`, whose only route leads to the upstream `app`.
-    #[expect(clippy::new_ret_no_self, reason = "`Sidecar::new().origin(&o).start().await` is speech")]
+    #[expect(
+        clippy::new_ret_no_self,
+        reason = "`Sidecar::new().origin(&o).start().await` is speech"
+    )]
     pub fn new() -> Setup {
         Setup::default()
     }
@@ -369,7 +372,12 @@ impl Sidecar {
     }
 
     /// Waits until a metric has a value that `wanted` accepts.
-    pub async fn metric_is(&self, name: &str, labels: &[&str], wanted: impl Fn(f64) -> bool) -> f64 {
+    pub async fn metric_is(
+        &self,
+        name: &str,
+        labels: &[&str],
+        wanted: impl Fn(f64) -> bool,
+    ) -> f64 {
         let what = format!("{name}{labels:?} to be as wanted");
         until(&what, async || Some(self.metric(name, labels).await).filter(|value| wanted(*value)))
             .await
@@ -443,10 +451,8 @@ impl Sidecar {
     /// Waits until the admin listener says that the sidecar is (not) ready.
     pub async fn ready_is(&self, status: u16) {
         within("readiness to change", async {
-            until("readyz", async || {
-                (self.admin("/readyz").await.status == status).then_some(())
-            })
-            .await;
+            until("readyz", async || (self.admin("/readyz").await.status == status).then_some(()))
+                .await;
         })
         .await;
     }

@@ -176,8 +176,8 @@ impl Wire {
     /// The next request with its body. Nothing: the peer closed.
     pub async fn request(&mut self) -> Option<Message> {
         let head = self.head().await?;
-        let bodiless = head.field("content-length").is_none()
-            && head.field("transfer-encoding").is_none();
+        let bodiless =
+            head.field("content-length").is_none() && head.field("transfer-encoding").is_none();
         Some(self.body(head, bodiless).await)
     }
 
@@ -237,7 +237,8 @@ impl Wire {
     /// Everything until the peer ends, and how it did.
     pub async fn rest(&mut self) -> (Vec<u8>, Ending) {
         let ending = loop {
-            match within("the end of the connection", self.stream.read_buf(&mut self.buffer)).await {
+            match within("the end of the connection", self.stream.read_buf(&mut self.buffer)).await
+            {
                 Ok(0) => break Ending::Closed,
                 Ok(_) => {}
                 Err(_) => break Ending::Reset,

@@ -1,0 +1,6 @@
+//! The suite: Pillion as its users meet it, a running process behind real sockets. One promise a
+//! file; the name of a test is the sentence it proves. The harness is the package `pillion-tests`.
+
+mod forwarding;
+mod headers;
+mod upgrade;
