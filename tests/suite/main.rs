@@ -3,4 +3,8 @@
 
 mod forwarding;
 mod headers;
+mod malformed;
+mod routing;
+mod truncation;
 mod upgrade;
+mod upstream;
