@@ -1,7 +1,10 @@
 //! The suite: Pillion as its users meet it, a running process behind real sockets. One promise a
 //! file; the name of a test is the sentence it proves. The harness is the package `pillion-tests`.
 
+mod access_log;
+mod admin;
 mod drain;
+mod filters;
 mod forwarding;
 mod headers;
 mod limits;
@@ -9,6 +12,7 @@ mod malformed;
 mod poison;
 mod quarantine;
 mod routing;
+mod swap;
 mod timeouts;
 mod truncation;
 mod upgrade;
