@@ -11,8 +11,6 @@ pub(crate) const SPAN_ID: &str = "x-b3-spanid";
 pub(crate) const PARENT_SPAN_ID: &str = "x-b3-parentspanid";
 pub(crate) const SAMPLED: &str = "x-b3-sampled";
 pub(crate) const FLAGS: &str = "x-b3-flags";
-/// The fields of the form with several.
-pub(crate) const MULTI: [&str; 5] = [TRACE_ID, SPAN_ID, PARENT_SPAN_ID, SAMPLED, FLAGS];
 
 /// What a sender says about recording the trace.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -111,7 +111,7 @@ impl SampleRatio {
     pub(crate) fn new(ratio: f64) -> Option<Self> {
         const ALL: f64 = (1_u64 << 56) as f64;
         // The product is at most 2^56, which `u64` and `f64` both hold exactly.
-        (0.0..=1.0).contains(&ratio).then(|| Self { threshold: ((1.0 - ratio) * ALL) as u64 })
+        (0.0..=1.0).contains(&ratio).then_some(Self { threshold: ((1.0 - ratio) * ALL) as u64 })
     }
 
     /// The same trace gets the same answer everywhere, and one that is sampled at some ratio is
