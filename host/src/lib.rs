@@ -1,1 +1,4 @@
-//! The sidecar.
+//! Pillion, a sidecar proxy extended with WebAssembly filters.
+
+pub mod chain;
+pub mod http;
