@@ -2,3 +2,5 @@
 
 pub mod chain;
 pub mod http;
+pub mod http1;
+pub mod io;
