@@ -4,3 +4,4 @@ pub mod chain;
 pub mod http;
 pub mod http1;
 pub mod io;
+pub mod proxy;

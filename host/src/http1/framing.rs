@@ -46,10 +46,12 @@ impl Hop {
 /// What a head says about its connection, collected line by line. Slices are of the head itself.
 #[derive(Debug, Default)]
 pub(super) struct Hops<'h> {
-    pub(super) host: Option<&'h [u8]>,
+    host: Option<&'h [u8]>,
+    host_repeated: bool,
     /// `te` lists `trailers`.
     pub(super) takes_trailers: bool,
     expects_continue: bool,
+    expects_else: bool,
     length: Option<u64>,
     chunked: bool,
     close: bool,
@@ -95,11 +97,8 @@ impl<'h> Hops<'h> {
             Hop::Expect if value.eq_ignore_ascii_case(b"100-continue") => {
                 self.expects_continue = true;
             }
-            Hop::Expect => return Err(HeadError::Expectation),
-            Hop::Host => match self.host.replace(value) {
-                Some(_) => return Err(HeadError::HostRepeated),
-                None => {}
-            },
+            Hop::Expect => self.expects_else = true,
+            Hop::Host => self.host_repeated |= self.host.replace(value).is_some(),
             Hop::Te => {
                 self.takes_trailers |=
                     members(value).any(|member| member.eq_ignore_ascii_case(b"trailers"));
@@ -136,6 +135,11 @@ impl<'h> Hops<'h> {
         Ok(())
     }
 
+    /// The one `host` of a request.
+    pub(super) fn host(&self) -> Result<Option<&'h [u8]>, HeadError> {
+        if self.host_repeated { Err(HeadError::HostRepeated) } else { Ok(self.host) }
+    }
+
     /// The length that `content-length` gives.
     pub(super) fn content_length(&self) -> Option<u64> {
         self.length
@@ -160,9 +164,16 @@ impl<'h> Hops<'h> {
 
     /// Does the client wait for leave to send its body? Without a body there is nothing to wait for,
     /// and in HTTP/1.0 the expectation has no meaning (RFC 9110 section 10.1.1).
-    pub(super) fn expects_continue(&self, http10: bool, body: BodyLength) -> bool {
+    pub(super) fn expects_continue(
+        &self,
+        http10: bool,
+        body: BodyLength,
+    ) -> Result<bool, HeadError> {
+        if self.expects_else {
+            return Err(HeadError::Expectation);
+        }
         let empty = matches!(body, BodyLength::None | BodyLength::Exact(0));
-        self.expects_continue && !http10 && !empty
+        Ok(self.expects_continue && !http10 && !empty)
     }
 
     /// The protocol to switch to: the first that is offered by name in `connection` too, is not

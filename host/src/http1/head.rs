@@ -120,7 +120,7 @@ pub(super) fn request(
     let hops = Hops::read(rest, &mut head.fields, limits.fields)?;
 
     let http10 = head.protocol == Protocol::Http10;
-    match hops.host {
+    match hops.host()? {
         None if http10 => {}
         None => return Err(HeadError::HostMissing),
         Some(host) => {
@@ -134,7 +134,7 @@ pub(super) fn request(
     }
     let body = hops.body(http10)?;
     head.accepts_trailers = hops.takes_trailers && !http10;
-    head.expects_continue = hops.expects_continue(http10, body);
+    head.expects_continue = hops.expects_continue(http10, body)?;
     head.upgrade = hops.upgrade(http10)?.map(Box::from);
     Ok(RequestFraming { body, keep_alive: hops.keep_alive(http10) })
 }

@@ -49,7 +49,7 @@ pub enum ReadError {
     /// repeated may be sent again on another one.
     #[error("the peer closed the connection before it answered")]
     Closed,
-    /// The connection ended within a head.
+    /// The connection ended or was reset within a head.
     #[error("the peer closed the connection within a head")]
     Truncated,
     /// The body of the message before was not read to its end, so the next head cannot be found.
@@ -79,7 +79,7 @@ pub struct Reader {
 enum Body {
     Done,
     Exact(u64),
-    Chunked(Box<Chunked>),
+    Chunked(Chunked),
     UntilClose,
 }
 
@@ -101,7 +101,8 @@ impl Reader {
         &self.stream
     }
 
-    /// The next request head, written over `head`. `None`: the client closed between two messages.
+    /// The next request head, written over `head`. `None`: the client closed or reset
+    /// the connection between two messages.
     /// After an error the connection is of no more use.
     pub fn poll_request_head(
         &mut self,
@@ -120,7 +121,7 @@ impl Reader {
                 self.begin_body(end, framing.body, false, limits);
                 return Poll::Ready(Ok(Some(framing)));
             }
-            if !ready!(self.poll_fill(cx))? {
+            if !ready!(self.poll_fill_or_reset(cx))? {
                 let nothing = matches!(&self.buffer[..], b"" | b"\r" | b"\r\n");
                 return Poll::Ready(if nothing { Ok(None) } else { Err(ReadError::Truncated) });
             }
@@ -148,10 +149,7 @@ impl Reader {
                 self.begin_body(end, framing.body, framing.until_close, limits);
                 return Poll::Ready(Ok(framing));
             }
-            let more = match ready!(self.poll_fill(cx)) {
-                Err(error) if is_reset(&error) => false,
-                other => other?,
-            };
+            let more = ready!(self.poll_fill_or_reset(cx))?;
             if !more {
                 let began = self.began();
                 return Poll::Ready(Err(if began {
@@ -175,7 +173,7 @@ impl Reader {
             BodyLength::None | BodyLength::Exact(0) => Body::Done,
             BodyLength::Exact(length) => Body::Exact(length),
             BodyLength::Unknown if until_close => Body::UntilClose,
-            BodyLength::Unknown => Body::Chunked(Box::new(Chunked::new(limits))),
+            BodyLength::Unknown => Body::Chunked(Chunked::new(limits)),
         };
         self.release_if_empty();
     }
@@ -284,6 +282,15 @@ impl Reader {
         let bytes = self.buffer.split().freeze();
         self.release_if_empty();
         bytes
+    }
+
+    /// The same as [`poll_fill`](Self::poll_fill) between and within heads, where a reset says no more
+    /// than an end does.
+    fn poll_fill_or_reset(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<bool>> {
+        match ready!(self.poll_fill(cx)) {
+            Err(error) if is_reset(&error) => Poll::Ready(Ok(false)),
+            other => Poll::Ready(other),
+        }
     }
 
     /// Reads more into the buffer. False: the peer has sent its last byte. While nothing is there

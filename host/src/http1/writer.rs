@@ -219,6 +219,7 @@ impl Writer {
                 Err(WriteError::TooShort)
             }
             Body::Chunked => {
+                self.make_room(16 + trailers.map_or(0, Fields::wire_bytes));
                 self.put("0\r\n");
                 if let Some(trailers) = trailers {
                     self.put_fields(trailers);
