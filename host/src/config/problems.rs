@@ -1,0 +1,203 @@
+//! What one run over a file collects: problems, positions of keys, values that must stay secret,
+//! files that were read. Shared by the readers of all tables.
+//!
+//! Knows nothing of what keys mean.
+
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::Read;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+
+use super::diagnostic::{Diagnostic, Severity, SourceText};
+use super::expand::{ExpandError, Reference, Syntax, expand};
+use super::limits::REFERENCED_FILE_BYTES_MAX;
+use super::reader::Text;
+
+/// Bytes of a file.
+pub(super) type Span = Range<usize>;
+
+/// Could a problem be the consequence of another one?
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Certainty {
+    /// It stands by itself.
+    Certain,
+    /// Something is missing; it may be in a part of the file that could not be parsed.
+    Absence,
+}
+
+struct Problem {
+    severity: Severity,
+    certainty: Certainty,
+    span: Span,
+    message: String,
+    help: Option<String>,
+}
+
+/// What one run collects.
+pub(super) struct Context<'a> {
+    /// What relative paths are relative to.
+    pub(super) base: &'a Path,
+    env: &'a dyn Fn(&str) -> Option<String>,
+    collected: RefCell<Collected>,
+}
+
+#[derive(Default)]
+struct Collected {
+    problems: Vec<Problem>,
+    positions: BTreeMap<String, Span>,
+    secret_paths: BTreeSet<String>,
+    secret_values: BTreeSet<String>,
+    files: BTreeSet<PathBuf>,
+}
+
+/// What a run has collected besides problems.
+pub(super) struct Findings {
+    /// Where each key is, by its path.
+    pub(super) positions: BTreeMap<String, Span>,
+    /// Paths of keys whose values came from the environment or from files.
+    pub(super) secret_paths: BTreeSet<String>,
+    /// Those values.
+    pub(super) secret_values: BTreeSet<String>,
+    /// Files that were read for `${file:PATH}`.
+    pub(super) files: BTreeSet<PathBuf>,
+}
+
+impl<'a> Context<'a> {
+    pub(super) fn new(base: &'a Path, env: &'a dyn Fn(&str) -> Option<String>) -> Self {
+        Self { base, env, collected: RefCell::default() }
+    }
+
+    /// The file cannot be used.
+    pub(super) fn error(&self, span: Span, message: impl Into<String>, help: impl Into<String>) {
+        self.add(Severity::Error, Certainty::Certain, span, message.into(), help.into());
+    }
+
+    /// The file cannot be used because something is not there.
+    pub(super) fn absence(&self, span: Span, message: impl Into<String>, help: impl Into<String>) {
+        self.add(Severity::Error, Certainty::Absence, span, message.into(), help.into());
+    }
+
+    /// The file can be used, and is hardly what was meant.
+    pub(super) fn warning(&self, span: Span, message: impl Into<String>, help: impl Into<String>) {
+        self.add(Severity::Warning, Certainty::Absence, span, message.into(), help.into());
+    }
+
+    fn add(
+        &self,
+        severity: Severity,
+        certainty: Certainty,
+        span: Span,
+        message: String,
+        help: String,
+    ) {
+        let help = (!help.is_empty()).then_some(help);
+        let problem = Problem { severity, certainty, span, message, help };
+        self.collected.borrow_mut().problems.push(problem);
+    }
+
+    /// Remembers where the key with this path is.
+    pub(super) fn locate(&self, path: String, span: Span) {
+        self.collected.borrow_mut().positions.insert(path, span);
+    }
+
+    /// Replaces the references of a string. A problem with them is reported here.
+    pub(super) fn text(&self, raw: &str, span: Span, path: &str, syntax: Syntax) -> Option<Text> {
+        let expanded = expand(raw, syntax, |reference| match reference {
+            Reference::Variable(name) => (self.env)(name).ok_or_else(|| {
+                (format!("environment variable `{name}` is not set"), String::new())
+            }),
+            Reference::File(file) => self.referenced_file(file),
+        });
+        let (message, help) = match expanded {
+            Ok(expanded) => {
+                if expanded.referenced {
+                    let collected = &mut *self.collected.borrow_mut();
+                    collected.secret_paths.insert(path.to_owned());
+                    collected.secret_values.insert(expanded.text.clone());
+                }
+                let secret = expanded.referenced;
+                return Some(Text { value: expanded.text, span, secret });
+            }
+            Err(ExpandError::Lookup((message, help))) if help.is_empty() => {
+                (message, "set it where Pillion is started".to_owned())
+            }
+            Err(ExpandError::Lookup(problem)) => problem,
+            Err(ExpandError::Unclosed) => {
+                ("`${` without `}`".to_owned(), "write `$$` for a dollar sign".to_owned())
+            }
+            Err(ExpandError::NoReference(inner)) => (
+                format!("`${{{}}}` is no reference", inner.escape_debug()),
+                "write `${NAME}` for an environment variable, `${file:PATH}` for the text of a \
+                 file, `$$` for a dollar sign"
+                    .to_owned(),
+            ),
+        };
+        self.error(span, message, help);
+        None
+    }
+
+    /// The text of a file named by a reference, or a message and what to do.
+    fn referenced_file(&self, name: &str) -> Result<String, (String, String)> {
+        let path = self.base.join(name);
+        let shown = path.display();
+        let text = read_bounded(&path, REFERENCED_FILE_BYTES_MAX).map_err(|error| match error {
+            BoundedReadError::Io(error) => (
+                format!("cannot read `{shown}`: {error}"),
+                "paths are relative to the configuration file".to_owned(),
+            ),
+            BoundedReadError::TooLarge => (
+                format!("`{shown}` is larger than {REFERENCED_FILE_BYTES_MAX} bytes"),
+                "a reference is for a short text, such as a key".to_owned(),
+            ),
+        })?;
+        let mut text = String::from_utf8(text).map_err(|_| {
+            (format!("`{shown}` is not UTF-8 text"), "a reference is for a text".to_owned())
+        })?;
+        let trimmed = text.strip_suffix('\n').map(|it| it.strip_suffix('\r').unwrap_or(it));
+        text.truncate(trimmed.unwrap_or(&text).len());
+        self.collected.borrow_mut().files.insert(path);
+        Ok(text)
+    }
+
+    /// The messages, given those of the parser. On a line that did not parse only the parser's
+    /// count; and what is missing may be in the part it skipped.
+    pub(super) fn finish(
+        self,
+        source: &SourceText,
+        syntax: Vec<Diagnostic>,
+    ) -> (Vec<Diagnostic>, Findings) {
+        let Collected { problems, positions, secret_paths, secret_values, files } =
+            self.collected.into_inner();
+        let broken: BTreeSet<usize> =
+            syntax.iter().filter_map(|it| it.place.as_ref()).map(|place| place.line).collect();
+        let mut all = syntax;
+        for problem in problems {
+            let Problem { severity, certainty, span, message, help } = problem;
+            let diagnostic = source.diagnostic(severity, span, message, help);
+            let line = diagnostic.place.as_ref().map_or(0, |place| place.line);
+            let doubtful = certainty == Certainty::Absence && !broken.is_empty();
+            if !doubtful && !broken.contains(&line) {
+                all.push(diagnostic);
+            }
+        }
+        (all, Findings { positions, secret_paths, secret_values, files })
+    }
+}
+
+/// Why a file could not be read.
+#[derive(Debug)]
+pub(super) enum BoundedReadError {
+    /// The system says no.
+    Io(std::io::Error),
+    /// It has more bytes than were asked for.
+    TooLarge,
+}
+
+/// The bytes of a file, `max` at most. Does not trust the length the file system tells.
+pub(super) fn read_bounded(path: &Path, max: usize) -> Result<Vec<u8>, BoundedReadError> {
+    let file = std::fs::File::open(path).map_err(BoundedReadError::Io)?;
+    let mut bytes = Vec::new();
+    file.take(max as u64 + 1).read_to_end(&mut bytes).map_err(BoundedReadError::Io)?;
+    if bytes.len() > max { Err(BoundedReadError::TooLarge) } else { Ok(bytes) }
+}
