@@ -21,7 +21,8 @@ use super::model::{
     Upstream,
 };
 use super::problems::{Context, Span};
-use super::reader::{TableReader, Text, did_you_mean};
+use super::reader::{TableReader, Text};
+use super::words::did_you_mean;
 
 /// The configuration, if enough of it is usable to build one. Whether it may be used, the context
 /// knows: it has the problems.
@@ -88,6 +89,9 @@ impl References {
             }
             return Some(*index);
         }
+        if context.count_if_full() {
+            return None;
+        }
         let known = self.defined.keys().map(String::as_str);
         let help = did_you_mean(&name.value, known)
             .unwrap_or_else(|| format!("define it as `[{}.{}]`", self.kind, name.value));
@@ -100,7 +104,7 @@ impl References {
         for (name, (index, span)) in &self.defined {
             if !self.used.get(*index).copied().unwrap_or_default() {
                 let message = format!("{} `{name}` is not used: {reason}", self.kind);
-                context.warning(span.clone(), message, "name it there, or remove it");
+                context.conclusion(span.clone(), message, "name it there, or remove it");
             }
         }
     }
@@ -145,7 +149,8 @@ fn read_address(table: &TableReader<'_, '_>, text: &Text, example: &str) -> Opti
     parsed.ok()
 }
 
-fn read_path(table: &TableReader<'_, '_>, text: &Text) -> Option<PathBuf> {
+/// An absolute path, from one that is relative to the file.
+pub(super) fn read_path(table: &TableReader<'_, '_>, text: &Text) -> Option<PathBuf> {
     if text.value.is_empty() {
         table.context.error(
             text.span.clone(),
@@ -154,7 +159,12 @@ fn read_path(table: &TableReader<'_, '_>, text: &Text) -> Option<PathBuf> {
         );
         return None;
     }
-    absolute(table.context.base.join(&text.value)).ok()
+    let path = absolute(table.context.base.join(&text.value));
+    if let Err(error) = &path {
+        let message = format!("`{}` is no path: {error}", text.shown());
+        table.context.error(text.span.clone(), message, "write an absolute path");
+    }
+    path.ok()
 }
 
 fn read_runtime(table: &TableReader<'_, '_>) -> Runtime {
@@ -281,11 +291,7 @@ fn check_unique(tables: &[TableReader<'_, '_>], kind: &str) {
 }
 
 /// Reports names and addresses that several listeners have.
-fn check_listeners(
-    context: &Context<'_>,
-    tables: &[TableReader<'_, '_>],
-    admin: SocketAddr,
-) {
+fn check_listeners(context: &Context<'_>, tables: &[TableReader<'_, '_>], admin: SocketAddr) {
     check_unique(tables, "listener");
     let mut seen: Vec<(SocketAddr, String)> = vec![(admin, "the admin listener".to_owned())];
     for table in tables {

@@ -83,7 +83,8 @@ impl fmt::Display for Diagnostic {
         write!(f, ": {}: {}", self.severity, self.message)?;
         if let Some(place) = &self.place {
             let number = place.line.to_string();
-            write!(f, "\n{number} | {}", place.excerpt)?;
+            let line = format!("{number} | {}", place.excerpt);
+            write!(f, "\n{}", line.trim_end())?;
             let indent = number.len() + 3 + place.caret_start;
             write!(f, "\n{:indent$}{}", "", "^".repeat(place.caret_width))?;
         }
@@ -104,16 +105,18 @@ pub struct Diagnostics {
 }
 
 impl Diagnostics {
-    /// Keeps the first `DIAGNOSTICS_MAX` of `list`, errors before warnings where some have to go,
-    /// and counts the others.
-    pub fn new(mut list: Vec<Diagnostic>) -> Self {
-        let omitted = list.len().saturating_sub(DIAGNOSTICS_MAX);
-        if omitted > 0 {
-            list.sort_by_key(|diagnostic| diagnostic.severity);
-            list.truncate(DIAGNOSTICS_MAX);
-        }
-        list.sort_by_key(|it| it.place.as_ref().map(|place| (place.line, place.column)));
-        Self { list, omitted }
+    /// Looks up the places of the first `DIAGNOSTICS_MAX` drafts, leaving out warnings first where
+    /// some have to go, and counts the others with `omitted`.
+    pub(super) fn new(source: &SourceText, mut drafts: Vec<Draft>, mut omitted: usize) -> Self {
+        drafts.sort_by_key(|draft| (draft.severity, draft.span.start));
+        omitted += drafts.len().saturating_sub(DIAGNOSTICS_MAX);
+        drafts.truncate(DIAGNOSTICS_MAX);
+        drafts.sort_by_key(|draft| draft.span.start);
+        let list = drafts.into_iter().map(|draft| {
+            let Draft { severity, span, message, help } = draft;
+            source.diagnostic(severity, span, message, help)
+        });
+        Self { list: list.collect(), omitted }
     }
 
     /// In order of their places.
@@ -163,6 +166,15 @@ impl fmt::Display for Diagnostics {
 }
 
 impl std::error::Error for Diagnostics {}
+
+/// A message whose place is not looked up yet: that takes a walk over the text.
+#[derive(Clone, Debug)]
+pub(super) struct Draft {
+    pub(super) severity: Severity,
+    pub(super) span: Range<usize>,
+    pub(super) message: String,
+    pub(super) help: Option<String>,
+}
 
 /// The text of a file, for looking up places.
 #[derive(Clone, Debug)]
@@ -286,7 +298,7 @@ mod tests {
     #[test]
     fn messages_beyond_the_limit_are_counted_and_warnings_go_first() {
         let text = SourceText::new("a.toml", "x");
-        let of = |severity| text.diagnostic(severity, 0..1, String::new(), None);
+        let of = |severity| Draft { severity, span: 0..1, message: String::new(), help: None };
         for (errors, warnings, kept, omitted) in [
             (DIAGNOSTICS_MAX - 1, 0, DIAGNOSTICS_MAX - 1, 0),
             (DIAGNOSTICS_MAX, 0, DIAGNOSTICS_MAX, 0),
@@ -294,7 +306,7 @@ mod tests {
         ] {
             let mut list = vec![of(Severity::Warning); warnings];
             list.extend(vec![of(Severity::Error); errors]);
-            let all = Diagnostics::new(list);
+            let all = Diagnostics::new(&text, list, 0);
             assert_eq!((all.list.len(), all.omitted), (kept, omitted));
             assert!(all.iter().all(|it| it.severity == Severity::Error));
         }

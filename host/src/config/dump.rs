@@ -12,8 +12,8 @@ use super::model::{
     HeaderValueMatch, HostMatch, Isolation, Listener, PathMatch, Protocol, RateLimitGrant, Route,
     Runtime, Upstream,
 };
-use super::reader::join;
 use super::units::{format_duration, micros};
+use super::words::join;
 
 /// Stands for a value that is not shown.
 pub const REDACTED: &str = "<redacted>";

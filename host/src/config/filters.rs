@@ -2,16 +2,17 @@
 //!
 //! What is in `config` is for the filter to judge; here it only has to fit into JSON.
 
-use std::path::absolute;
 use std::sync::Arc;
 
 use serde_json::{Map, Number, Value};
 use toml::de::DeValue;
 
+use super::check;
 use super::expand::Syntax;
-use super::limits::{FILTER_CONFIG_BYTES_MAX, FilterLimits, KvGrant};
+use super::limits::{CONFIG_KEY_PATH_BYTES_MAX, FILTER_CONFIG_BYTES_MAX, FilterLimits, KvGrant};
 use super::model::{FailPolicy, Filter, FilterSource, Grants, Isolation, RateLimitGrant};
-use super::reader::{Node, TableReader, Text, did_you_mean, join, quoted, whole_number};
+use super::reader::{Node, TableReader, Text, whole_number};
+use super::words::{did_you_mean, join, quoted};
 
 /// The shipped filters, which `source = "builtin:NAME"` names.
 pub const BUILTIN_FILTERS: [&str; 3] = ["headers", "rate-limit", "trace"];
@@ -47,7 +48,8 @@ fn read_source(table: &TableReader<'_, '_>, text: &Text) -> Option<FilterSource>
         if BUILTIN_FILTERS.contains(&name) {
             return Some(FilterSource::Builtin(name.to_owned()));
         }
-        let help = did_you_mean(name, BUILTIN_FILTERS.into_iter())
+        let known = BUILTIN_FILTERS.map(|name| format!("builtin:{name}"));
+        let help = did_you_mean(value, known.iter().map(String::as_str))
             .filter(|_| !text.secret)
             .unwrap_or_else(|| format!("shipped are {}", quoted(&BUILTIN_FILTERS)));
         let message = format!("no shipped filter for `{}`", text.shown());
@@ -63,14 +65,7 @@ fn read_source(table: &TableReader<'_, '_>, text: &Text) -> Option<FilterSource>
         table.context.error(text.span.clone(), message, help);
         return None;
     }
-    match absolute(table.context.base.join(value)) {
-        Ok(path) => Some(FilterSource::File(path)),
-        Err(error) => {
-            let message = format!("`{}` is no path: {error}", text.shown());
-            table.context.error(text.span.clone(), message, "");
-            None
-        }
-    }
+    check::read_path(table, text).map(FilterSource::File)
 }
 
 fn read_grants(table: &TableReader<'_, '_>, builtin: bool) -> Grants {
@@ -97,7 +92,7 @@ fn read_rate_limit(table: &TableReader<'_, '_>) -> RateLimitGrant {
     // What is missing or wrong is reported, so that these stand-ins are never used.
     let requests = table.limit("requests").unwrap_or(1);
     let per = table.duration("per");
-    if per.subsec_nanos() % 1_000_000 != 0 {
+    if !per.subsec_nanos().is_multiple_of(1_000_000) {
         let message = "`per` has to be whole milliseconds";
         table.context.error(table.span_of("per"), message, "write it in `ms`");
     }
@@ -122,12 +117,16 @@ fn read_config(table: &TableReader<'_, '_>) -> Value {
     value
 }
 
-/// Recursion is bounded by the parser, which refuses deep nesting.
+/// Recursion is bounded by the length of the path.
 fn to_json(table: &TableReader<'_, '_>, node: &Node<'_>, path: &str) -> Value {
     let refuse = |message: &str, help: &str| {
         table.context.error(node.span(), message, help);
         Value::Null
     };
+    if path.len() > CONFIG_KEY_PATH_BYTES_MAX {
+        let help = format!("{CONFIG_KEY_PATH_BYTES_MAX} bytes is the most for all keys in a row");
+        return refuse("keys are too long, or nest too deep", &help);
+    }
     match node.get_ref() {
         DeValue::String(raw) => table
             .context

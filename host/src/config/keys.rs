@@ -4,8 +4,10 @@
 //! Knows nothing of how values are checked against each other; `check` does.
 
 use super::limits::{
-    CHAIN_FILTERS_MAX, CONNECTIONS, CompileLimits, DRAIN_TIMEOUT, FilterLimits, KvGrant,
-    ListenerLimits, RATE_LIMIT_KEYS, RATE_LIMIT_PER, RATE_LIMIT_REQUESTS, UpstreamLimits, WORKERS,
+    CHAIN_FILTERS_MAX, CONNECTIONS, CompileLimits, DRAIN_TIMEOUT, ENDPOINTS_MAX, FILTERS_MAX,
+    FilterLimits, KvGrant, LISTENERS_MAX, ListenerLimits, MATCH_VALUES_MAX, RATE_LIMIT_KEYS,
+    RATE_LIMIT_PER, RATE_LIMIT_REQUESTS, ROUTES_MAX, TRUSTED_PROXIES_MAX, UPSTREAMS_MAX,
+    UpstreamLimits, WORKERS,
 };
 use super::spec::Presence::{Optional, Required};
 use super::spec::{Key, Kind, Presence, Table};
@@ -19,11 +21,11 @@ const fn key(name: &'static str, presence: Presence, kind: Kind, doc: &'static s
 
 /// The file.
 pub(super) const ROOT: Table = Table {
-    doc: "A Pillion configuration. Durations (`5ms`, `30s`, `1h`) and sizes (`64KiB`, `32MiB`) are \
-          strings with a unit; a plain number is a size in bytes. In strings, `${NAME}` is replaced \
-          by the environment variable and `${file:PATH}` by the text of the file (its path relative \
-          to this file, a final line break dropped); `$$` is a dollar sign. Names and references to \
-          them are taken as written.",
+    doc: "A Pillion configuration. Durations (`5ms`, `30s`, `1h`) and sizes (`64KiB`, `32MiB`) \
+          are strings with a unit; a plain number is a size in bytes. In strings, `${NAME}` is \
+          replaced by the environment variable and `${file:PATH}` by the text of the file (its \
+          path relative to this file, a final line break dropped); `$$` is a dollar sign. Names \
+          and references to them are taken as written.",
     keys: &[
         key("admin", Optional, Kind::Table(&ADMIN), "The admin listener."),
         key("runtime", Optional, Kind::Table(&RUNTIME), "Workers, draining, caching, compiling."),
@@ -33,14 +35,24 @@ pub(super) const ROOT: Table = Table {
             Kind::Table(&ACCESS_LOG),
             "The access log; without this table there is none.",
         ),
-        key("listener", Required, Kind::Tables(&LISTENER), "The sockets that take requests."),
+        key(
+            "listener",
+            Required,
+            Kind::Tables { table: &LISTENER, max: LISTENERS_MAX },
+            "The sockets that take requests.",
+        ),
         key(
             "upstream",
             Optional,
-            Kind::NamedTables(&UPSTREAM),
+            Kind::NamedTables { table: &UPSTREAM, max: UPSTREAMS_MAX },
             "The servers that answer requests, by name.",
         ),
-        key("filter", Optional, Kind::NamedTables(&FILTER), "The filters that chains name."),
+        key(
+            "filter",
+            Optional,
+            Kind::NamedTables { table: &FILTER, max: FILTERS_MAX },
+            "The filters that chains name.",
+        ),
     ],
 };
 
@@ -63,7 +75,7 @@ const ADMIN: Table = Table {
     ],
 };
 
-const RUNTIME: Table = Table {
+pub(super) const RUNTIME: Table = Table {
     doc: "Workers, draining, caching, compiling.",
     keys: &[
         key(
@@ -82,13 +94,15 @@ const RUNTIME: Table = Table {
             "cache_dir",
             Optional,
             Kind::Text { default: None },
-            "Where compiled filters are kept, relative to this file. Without it: the user's cache directory.",
+            "Where compiled filters are kept, relative to this file. Without it: the user's cache \
+             directory.",
         ),
         key(
             "connections_max",
             Optional,
             Kind::Limit(CONNECTIONS),
-            "Downstream connections open at once; beyond them new ones are refused. Without it: half the limit of file descriptors.",
+            "Downstream connections open at once; beyond them new ones are refused. Without it: \
+             half the limit of file descriptors.",
         ),
         key(
             "watch",
@@ -111,7 +125,8 @@ const ACCESS_LOG: Table = Table {
         "destination",
         Optional,
         Kind::Text { default: Some("stdout") },
-        "`stdout`, or the path of a file that is appended to, relative to this file (`./access.log`).",
+        "`stdout`, or the path of a file that is appended to, relative to this file \
+         (`./access.log`).",
     )],
 };
 
@@ -128,8 +143,9 @@ const LISTENER: Table = Table {
         key(
             "trusted_proxies",
             Optional,
-            Kind::Texts,
-            "Networks (`10.0.0.0/8`) and addresses of peers whose `Forwarded` and `X-Forwarded-*` fields are believed. Without it: none.",
+            Kind::Texts { max: TRUSTED_PROXIES_MAX },
+            "Networks (`10.0.0.0/8`) and addresses of peers whose `Forwarded` and `X-Forwarded-*` \
+             fields are believed. Without it: none.",
         ),
         key(
             "limits",
@@ -140,8 +156,9 @@ const LISTENER: Table = Table {
         key(
             "route",
             Required,
-            Kind::Tables(&ROUTE),
-            "Which requests go through which filters to which upstream. The first route that matches takes the request; without one the answer is 404.",
+            Kind::Tables { table: &ROUTE, max: ROUTES_MAX },
+            "Which requests go through which filters to which upstream. The first route that \
+             matches takes the request; without one the answer is 404.",
         ),
     ],
 };
@@ -153,7 +170,8 @@ const ROUTE: Table = Table {
             "name",
             Optional,
             Kind::Name,
-            "Unique within the listener. Without it: the listener's name and the route's number, as in `inbound/1`.",
+            "Unique within the listener. Without it: the listener's name and the route's number, \
+             as in `inbound/1`.",
         ),
         key(
             "match",
@@ -165,7 +183,8 @@ const ROUTE: Table = Table {
             "chain",
             Optional,
             Kind::Names { max: CHAIN_FILTERS_MAX },
-            "Filters, in the order in which they see requests; they see responses in reverse. Without it: none.",
+            "Filters, in the order in which they see requests; they see responses in reverse. \
+             Without it: none.",
         ),
         key("upstream", Required, Kind::Name, "The upstream that answers."),
     ],
@@ -177,8 +196,9 @@ const MATCH: Table = Table {
         key(
             "host",
             Optional,
-            Kind::OneOrMany,
-            "The host without its port; one of several. `*.example.com` is every host below the domain.",
+            Kind::OneOrMany { max: MATCH_VALUES_MAX },
+            "The host without its port; one of several. `*.example.com` is every host below the \
+             domain.",
         ),
         key("path", Optional, Kind::Text { default: None }, "Exactly this path."),
         key(
@@ -187,12 +207,18 @@ const MATCH: Table = Table {
             Kind::Text { default: None },
             "This path and those below it: `/api` takes `/api` and `/api/x`, not `/apix`.",
         ),
-        key("method", Optional, Kind::OneOrMany, "The method; one of several."),
+        key(
+            "method",
+            Optional,
+            Kind::OneOrMany { max: MATCH_VALUES_MAX },
+            "The method; one of several.",
+        ),
         key(
             "headers",
             Optional,
-            Kind::HeaderMatches,
-            "Fields the request has to have: a string is the exact value, `true` is any value, `{ prefix = \"...\" }` is how it begins.",
+            Kind::HeaderMatches { max: MATCH_VALUES_MAX },
+            "Fields the request has to have: a string is the exact value, `true` is any value, `{ \
+             prefix = \"...\" }` is how it begins.",
         ),
     ],
 };
@@ -203,7 +229,7 @@ const UPSTREAM: Table = Table {
         key(
             "endpoints",
             Required,
-            Kind::Texts,
+            Kind::Texts { max: ENDPOINTS_MAX },
             "Host and port of each, as in `127.0.0.1:3000`, `app.local:80` or `[::1]:80`.",
         ),
         key(
@@ -228,32 +254,38 @@ const FILTER: Table = Table {
             "source",
             Required,
             Kind::Text { default: None },
-            "`builtin:NAME` for a shipped filter, or the path of a component, relative to this file (`./limit.wasm`).",
+            "`builtin:NAME` for a shipped filter, or the path of a component, relative to this \
+             file (`./limit.wasm`).",
         ),
         key(
             "config",
             Optional,
             Kind::Free,
-            "What the filter is given; its own documentation tells the keys. Here only `${NAME}` with an upper-case name and `${file:PATH}` are replaced, so that a filter can have templates like `${method}`; write `$${NAME}` for such a text itself.",
+            "What the filter is given; its own documentation tells the keys. Here only `${NAME}` \
+             with an upper-case name and `${file:PATH}` are replaced, so that a filter can have \
+             templates like `${method}`; write `$${NAME}` for such a text itself.",
         ),
         key(
             "grants",
             Optional,
             Kind::Table(&GRANTS),
-            "The capabilities the filter may import; one that is not granted keeps it from being loaded.",
+            "The capabilities the filter may import; one that is not granted keeps it from being \
+             loaded.",
         ),
         key("limits", Optional, Kind::Table(&FilterLimits::TABLE), "Bounds on its calls."),
         key(
             "fail_policy",
             Optional,
             Kind::Choice { values: &["closed", "open"], default: "closed" },
-            "What a request gets when the filter cannot be loaded, traps, or exceeds its time or memory: an error (`closed`), or to go on without it (`open`).",
+            "What a request gets when the filter cannot be loaded, traps, or exceeds its time or \
+             memory: an error (`closed`), or to go on without it (`open`).",
         ),
         key(
             "isolation",
             Optional,
             Kind::Choice { values: &["shared", "per-request"], default: "shared" },
-            "`shared`: one instance serves the requests of a worker, one after another. `per-request`: each gets a fresh one.",
+            "`shared`: one instance serves the requests of a worker, one after another. \
+             `per-request`: each gets a fresh one.",
         ),
     ],
 };
@@ -300,7 +332,7 @@ const GRANTS: Table = Table {
     ],
 };
 
-const RATE_LIMIT: Table = Table {
+pub(super) const RATE_LIMIT: Table = Table {
     doc: "Token buckets kept by the host, all of one size.",
     keys: &[
         key("requests", Required, Kind::Limit(RATE_LIMIT_REQUESTS), "Tokens added in each window."),

@@ -15,6 +15,23 @@ use super::units;
 pub const CONFIG_FILE_BYTES_MAX: usize = 1 << 20;
 /// Bytes of a file that a `${file:PATH}` reference names.
 pub const REFERENCED_FILE_BYTES_MAX: usize = 64 << 10;
+/// Bytes of the path of a key in a filter's `config`, as in `rules[2].set.name`; bounds how deep
+/// tables nest.
+pub const CONFIG_KEY_PATH_BYTES_MAX: usize = 1 << 10;
+/// Listeners of a file.
+pub const LISTENERS_MAX: usize = 64;
+/// Routes of a listener.
+pub const ROUTES_MAX: usize = 1_000;
+/// Hosts, methods or fields that a route matches.
+pub const MATCH_VALUES_MAX: usize = 100;
+/// Networks that a listener trusts.
+pub const TRUSTED_PROXIES_MAX: usize = 1_000;
+/// Upstreams of a file.
+pub const UPSTREAMS_MAX: usize = 1_000;
+/// Endpoints of an upstream.
+pub const ENDPOINTS_MAX: usize = 1_000;
+/// Filters of a file.
+pub const FILTERS_MAX: usize = 1_000;
 /// Filters in one chain.
 pub const CHAIN_FILTERS_MAX: usize = 32;
 /// Bytes of a name of a listener, route, upstream or filter.
@@ -144,7 +161,7 @@ limits! {
         head_timeout: duration = s(5), ms(100) => m(5);
         /// Time without a byte of a body, in either direction.
         body_idle_timeout: duration = s(30), ms(100) => h(24);
-        /// Bytes per second that a body has to make on average, in either direction; 0 asks nothing.
+        /// Bytes per second that a body has to make on average, in either direction; 0 asks none.
         body_rate_min: size = 240, 0 => mib(64);
         /// Time before `body_rate_min` is asked of a body.
         body_rate_grace: duration = s(10), ms(100) => h(1);

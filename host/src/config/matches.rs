@@ -9,7 +9,8 @@ use toml::de::DeValue;
 
 use super::model::{HeaderMatch, HeaderValueMatch, HostMatch, PathMatch, Route};
 use super::problems::Span;
-use super::reader::{Node, TableReader, Text, did_you_mean, join};
+use super::reader::{Node, TableReader, Text};
+use super::words::{did_you_mean, join};
 
 /// The methods of RFC 9110 and RFC 5789, for suggestions.
 const METHODS: [&str; 9] =
@@ -135,7 +136,9 @@ fn read_headers(table: &TableReader<'_, '_>) -> Vec<HeaderMatch> {
     };
     let path = join(table.path(), "headers");
     let mut matches: Vec<HeaderMatch> = Vec::new();
-    for (key, node) in entries.iter() {
+    let max = table.header_matches_max("headers");
+    let entries = table.bounded("headers", node, entries.len(), max, entries.iter());
+    for (key, node) in entries {
         let written: &str = key.get_ref();
         table.context.locate(join(&path, written), key.span());
         let Ok(name) = HeaderName::from_str(written) else {
@@ -206,7 +209,7 @@ pub(super) fn warn_unreachable(table: &TableReader<'_, '_>, routes: &[Route], sp
                 "`{}` stands before it and takes all its requests; put the narrower one first",
                 earlier.name
             );
-            table.context.warning(span.clone(), message, help);
+            table.context.conclusion(span.clone(), message, &help);
         }
     }
 }

@@ -18,7 +18,12 @@ mod problems;
 mod reader;
 mod schema;
 mod spec;
+mod syntax;
 mod units;
+mod words;
+
+#[cfg(test)]
+mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -30,9 +35,11 @@ pub use self::dump::REDACTED;
 pub use self::filters::BUILTIN_FILTERS;
 pub use self::keys::ADMIN_ADDRESS_DEFAULT;
 pub use self::limits::{
-    BODY_CHUNK_BYTES_MAX, CHAIN_FILTERS_MAX, CONFIG_FILE_BYTES_MAX, CompileLimits,
-    FILTER_CONFIG_BYTES_MAX, FilterLimits, KvGrant, LOG_LINE_BYTES_MAX, ListenerLimits,
-    NAME_BYTES_MAX, NOTE_BYTES_MAX, NOTES_MAX, REFERENCED_FILE_BYTES_MAX, UpstreamLimits,
+    BODY_CHUNK_BYTES_MAX, CHAIN_FILTERS_MAX, CONFIG_FILE_BYTES_MAX, CONFIG_KEY_PATH_BYTES_MAX,
+    CompileLimits, ENDPOINTS_MAX, FILTER_CONFIG_BYTES_MAX, FILTERS_MAX, FilterLimits, KvGrant,
+    LISTENERS_MAX, LOG_LINE_BYTES_MAX, ListenerLimits, MATCH_VALUES_MAX, NAME_BYTES_MAX,
+    NOTE_BYTES_MAX, NOTES_MAX, REFERENCED_FILE_BYTES_MAX, ROUTES_MAX, TRUSTED_PROXIES_MAX,
+    UPSTREAMS_MAX, UpstreamLimits,
 };
 pub use self::model::{
     AccessLog, AccessLogDestination, Admin, Config, Endpoint, FailPolicy, Filter, FilterSource,
@@ -44,7 +51,9 @@ pub use self::schema::schema;
 use self::diagnostic::SourceText;
 use self::dump::Secrets;
 use self::problems::{BoundedReadError, Context, Findings, Span, read_bounded};
-use self::reader::{TableReader, join};
+use self::reader::TableReader;
+use self::syntax::SyntaxErrors;
+use self::words::join;
 
 /// A file that can be used, with what is needed to point into it later.
 #[derive(Clone, Debug)]
@@ -172,18 +181,12 @@ fn parse_source(
     }
     let source = SourceText::new(name, text);
     let (root, errors) = DeTable::parse_recoverable(text);
-    let syntax = errors.into_iter().map(|error| {
-        let span = error.span().unwrap_or(0..0);
-        source.diagnostic(Severity::Error, span, error.message().to_owned(), None)
-    });
-    let syntax: Vec<Diagnostic> = syntax.collect();
-
+    let syntax = SyntaxErrors::new(text, &errors);
     let base = path.parent().unwrap_or(Path::new("/")).to_owned();
     let context = Context::new(&base, env);
     let root = TableReader::new(&context, &keys::ROOT, String::new(), root.get_ref(), 0..0);
     let config = check::config(&context, &root, path);
     let (problems, findings) = context.finish(&source, syntax);
-    let problems = Diagnostics::new(problems);
     let Some(mut config) = config.filter(|_| !problems.has_errors()) else {
         return Err(problems);
     };

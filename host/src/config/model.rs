@@ -16,8 +16,8 @@ use ipnet::IpNet;
 use super::dump::Secrets;
 use super::limits::{CompileLimits, FilterLimits, KvGrant, ListenerLimits, UpstreamLimits};
 
-/// One configuration file, checked.
-#[derive(Clone, Debug)]
+/// One configuration file, checked. Debug shows what `redacted` does.
+#[derive(Clone)]
 pub struct Config {
     /// The admin listener.
     pub admin: Admin,
@@ -35,6 +35,12 @@ pub struct Config {
     pub source: PathBuf,
     /// Which values came from the environment or from files, so that they are never shown.
     pub(super) secrets: Secrets,
+}
+
+impl fmt::Debug for Config {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Config({})", self.redacted())
+    }
 }
 
 /// `[admin]`
@@ -168,7 +174,8 @@ pub struct HeaderMatch {
 }
 
 /// What is asked of a field's value. A field with several lines matches when one of them does.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// Debug leaves the texts out: they may be secrets.
+#[derive(Clone, PartialEq, Eq)]
 pub enum HeaderValueMatch {
     /// Nothing: the field is there.
     Present,
@@ -186,6 +193,16 @@ impl HeaderValueMatch {
             Self::Exact(expected) => value == expected.as_bytes(),
             Self::Prefix(prefix) => value.starts_with(prefix.as_bytes()),
         }
+    }
+}
+
+impl fmt::Debug for HeaderValueMatch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Present => "Present",
+            Self::Exact(_) => "Exact(..)",
+            Self::Prefix(_) => "Prefix(..)",
+        })
     }
 }
 

@@ -9,13 +9,18 @@ use std::io::Read;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
-use super::diagnostic::{Diagnostic, Severity, SourceText};
+use super::diagnostic::{Diagnostics, Draft, Severity, SourceText};
 use super::expand::{ExpandError, Reference, Syntax, expand};
 use super::limits::REFERENCED_FILE_BYTES_MAX;
 use super::reader::Text;
+use super::syntax::SyntaxErrors;
+use super::words::shortened;
 
 /// Bytes of a file.
 pub(super) type Span = Range<usize>;
+
+/// Problems of one severity that are collected; further ones are counted.
+const PROBLEMS_MAX: usize = 1_000;
 
 /// Could a problem be the consequence of another one?
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,14 +29,28 @@ enum Certainty {
     Certain,
     /// Something is missing; it may be in a part of the file that could not be parsed.
     Absence,
+    /// It follows from all the rest, so it says nothing where some of that is wrong.
+    Conclusion,
 }
 
 struct Problem {
-    severity: Severity,
     certainty: Certainty,
     span: Span,
     message: String,
-    help: Option<String>,
+    help: String,
+}
+
+/// Problems of one severity.
+#[derive(Default)]
+struct Problems {
+    list: Vec<Problem>,
+    omitted: usize,
+}
+
+impl Problems {
+    fn add(&mut self, problem: Problem) {
+        if self.list.len() < PROBLEMS_MAX { self.list.push(problem) } else { self.omitted += 1 }
+    }
 }
 
 /// What one run collects.
@@ -44,7 +63,8 @@ pub(super) struct Context<'a> {
 
 #[derive(Default)]
 struct Collected {
-    problems: Vec<Problem>,
+    errors: Problems,
+    warnings: Problems,
     positions: BTreeMap<String, Span>,
     secret_paths: BTreeSet<String>,
     secret_values: BTreeSet<String>,
@@ -70,30 +90,39 @@ impl<'a> Context<'a> {
 
     /// The file cannot be used.
     pub(super) fn error(&self, span: Span, message: impl Into<String>, help: impl Into<String>) {
-        self.add(Severity::Error, Certainty::Certain, span, message.into(), help.into());
+        let (message, help) = (message.into(), help.into());
+        let problem = Problem { certainty: Certainty::Certain, span, message, help };
+        self.collected.borrow_mut().errors.add(problem);
     }
 
     /// The file cannot be used because something is not there.
     pub(super) fn absence(&self, span: Span, message: impl Into<String>, help: impl Into<String>) {
-        self.add(Severity::Error, Certainty::Absence, span, message.into(), help.into());
+        let (message, help) = (message.into(), help.into());
+        let problem = Problem { certainty: Certainty::Absence, span, message, help };
+        self.collected.borrow_mut().errors.add(problem);
     }
 
     /// The file can be used, and is hardly what was meant.
     pub(super) fn warning(&self, span: Span, message: impl Into<String>, help: impl Into<String>) {
-        self.add(Severity::Warning, Certainty::Absence, span, message.into(), help.into());
+        let (message, help) = (message.into(), help.into());
+        let problem = Problem { certainty: Certainty::Certain, span, message, help };
+        self.collected.borrow_mut().warnings.add(problem);
     }
 
-    fn add(
-        &self,
-        severity: Severity,
-        certainty: Certainty,
-        span: Span,
-        message: String,
-        help: String,
-    ) {
-        let help = (!help.is_empty()).then_some(help);
-        let problem = Problem { severity, certainty, span, message, help };
-        self.collected.borrow_mut().problems.push(problem);
+    /// The same, and only worth saying where there are no errors.
+    pub(super) fn conclusion(&self, span: Span, message: impl Into<String>, help: &str) {
+        let (message, help) = (message.into(), help.to_owned());
+        let problem = Problem { certainty: Certainty::Conclusion, span, message, help };
+        self.collected.borrow_mut().warnings.add(problem);
+    }
+
+    /// Counts an error where there are more than are told; a message that is costly to make is not
+    /// needed then.
+    pub(super) fn count_if_full(&self) -> bool {
+        let errors = &mut self.collected.borrow_mut().errors;
+        let full = errors.list.len() >= PROBLEMS_MAX;
+        errors.omitted += usize::from(full);
+        full
     }
 
     /// Remembers where the key with this path is.
@@ -140,7 +169,7 @@ impl<'a> Context<'a> {
     /// The text of a file named by a reference, or a message and what to do.
     fn referenced_file(&self, name: &str) -> Result<String, (String, String)> {
         let path = self.base.join(name);
-        let shown = path.display();
+        let shown = shortened(name);
         let text = read_bounded(&path, REFERENCED_FILE_BYTES_MAX).map_err(|error| match error {
             BoundedReadError::Io(error) => (
                 format!("cannot read `{shown}`: {error}"),
@@ -160,28 +189,41 @@ impl<'a> Context<'a> {
         Ok(text)
     }
 
-    /// The messages, given those of the parser. On a line that did not parse only the parser's
-    /// count; and what is missing may be in the part it skipped.
+    /// The messages, with those of the parser. In the parts that did not parse only the parser's
+    /// count; and what is missing may be there.
     pub(super) fn finish(
         self,
         source: &SourceText,
-        syntax: Vec<Diagnostic>,
-    ) -> (Vec<Diagnostic>, Findings) {
-        let Collected { problems, positions, secret_paths, secret_values, files } =
+        syntax: SyntaxErrors,
+    ) -> (Diagnostics, Findings) {
+        let Collected { errors, warnings, positions, secret_paths, secret_values, files } =
             self.collected.into_inner();
-        let broken: BTreeSet<usize> =
-            syntax.iter().filter_map(|it| it.place.as_ref()).map(|place| place.line).collect();
-        let mut all = syntax;
-        for problem in problems {
-            let Problem { severity, certainty, span, message, help } = problem;
-            let diagnostic = source.diagnostic(severity, span, message, help);
-            let line = diagnostic.place.as_ref().map_or(0, |place| place.line);
-            let doubtful = certainty == Certainty::Absence && !broken.is_empty();
-            if !doubtful && !broken.contains(&line) {
-                all.push(diagnostic);
+        let parsed = syntax.is_empty();
+        let mut omitted = syntax.omitted + errors.omitted;
+        let draft = |severity, Problem { certainty: _, span, message, help }| {
+            let help = (!help.is_empty()).then_some(help);
+            Draft { severity, span, message, help }
+        };
+        let mut all: Vec<Draft> = Vec::new();
+        for problem in errors.list {
+            let doubtful = !parsed && problem.certainty == Certainty::Absence;
+            if !doubtful && !syntax.is_broken(problem.span.start) {
+                all.push(draft(Severity::Error, problem));
             }
         }
-        (all, Findings { positions, secret_paths, secret_values, files })
+        for (span, message, help) in syntax.list {
+            let (certainty, help) = (Certainty::Certain, help.to_owned());
+            all.push(draft(Severity::Error, Problem { certainty, span, message, help }));
+        }
+        let sound = all.is_empty();
+        omitted += if sound { warnings.omitted } else { 0 };
+        for problem in warnings.list {
+            if sound || parsed && problem.certainty == Certainty::Certain {
+                all.push(draft(Severity::Warning, problem));
+            }
+        }
+        let findings = Findings { positions, secret_paths, secret_values, files };
+        (Diagnostics::new(source, all, omitted), findings)
     }
 }
 

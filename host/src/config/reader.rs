@@ -11,10 +11,10 @@ use toml::Spanned;
 use toml::de::{DeInteger, DeTable, DeValue};
 
 use super::expand::Syntax;
-use super::limits::NAME_BYTES_MAX;
 use super::problems::{Context, Span};
 use super::spec::{Key, Kind, Limit, Presence, Table, Unit};
 use super::units::{UnitError, parse_duration, parse_size};
+use super::words::{did_you_mean, join, name_problem, quoted, shortened};
 
 /// A value of the parsed file.
 pub(super) type Node<'t> = Spanned<DeValue<'t>>;
@@ -67,7 +67,7 @@ impl<'c, 't> TableReader<'c, 't> {
         for (key, _) in entries.iter() {
             let name: &str = key.get_ref();
             context.locate(join(&path, name), key.span());
-            if table.key(name).is_none() {
+            if table.key(name).is_none() && !context.count_if_full() {
                 let known: Vec<&str> = table.keys.iter().map(|key| key.name).collect();
                 let help = did_you_mean(name, known.iter().copied())
                     .unwrap_or_else(|| format!("known here: {}", quoted(&known)));
@@ -142,11 +142,8 @@ impl<'c, 't> TableReader<'c, 't> {
             self.wrong_type(name, node, "a list of names");
             return Vec::new();
         };
-        if items.len() > max {
-            let message = format!("`{name}` has {} entries, and {max} is the most", items.len());
-            self.context.error(node.span(), message, "");
-        }
-        items.iter().filter_map(|item| self.as_name(name, item)).collect()
+        let items = self.bounded(name, node, items.len(), max, items.iter());
+        items.filter_map(|item| self.as_name(name, item)).collect()
     }
 
     /// One of a few words.
@@ -161,22 +158,26 @@ impl<'c, 't> TableReader<'c, 't> {
             .filter(|text| !text.secret)
             .and_then(|text| did_you_mean(&text.value, values.iter().copied()))
             .unwrap_or_else(|| format!("it is one of {}", quoted(values)));
-        self.context.error(text.span.clone(), format!("unknown {name} `{}`", text.shown()), help);
+        self.context.error(
+            text.span.clone(),
+            format!("`{name}` cannot be `{}`", text.shown()),
+            help,
+        );
         default
     }
 
     /// A list of strings, or one string where the description says so.
     pub(super) fn texts(&self, name: &str) -> Vec<Text> {
-        let one_is_enough = match self.kind(name) {
-            Kind::Texts => false,
-            Kind::OneOrMany => true,
+        let (one_is_enough, max) = match self.kind(name) {
+            Kind::Texts { max } => (false, max),
+            Kind::OneOrMany { max } => (true, max),
             _ => unreachable_kind(name),
         };
         let Some(node) = self.node(name) else { return Vec::new() };
         let path = join(&self.path, name);
         match node.get_ref() {
-            DeValue::Array(items) => items
-                .iter()
+            DeValue::Array(items) => self
+                .bounded(name, node, items.len(), max, items.iter())
                 .enumerate()
                 .filter_map(|(index, item)| self.expanded(name, item, format!("{path}[{index}]")))
                 .collect(),
@@ -254,7 +255,7 @@ impl<'c, 't> TableReader<'c, 't> {
 
     /// The tables of `[[name]]`.
     pub(super) fn tables(&self, name: &str) -> Vec<TableReader<'c, 't>> {
-        let Kind::Tables(table) = self.kind(name) else { unreachable_kind(name) };
+        let Kind::Tables { table, max } = self.kind(name) else { unreachable_kind(name) };
         let Some(node) = self.node(name) else { return Vec::new() };
         let path = join(&self.path, name);
         let DeValue::Array(items) = node.get_ref() else {
@@ -266,8 +267,8 @@ impl<'c, 't> TableReader<'c, 't> {
         if items.is_empty() {
             self.context.error(node.span(), format!("`{name}` is empty"), "at least one is needed");
         }
-        let items = items.iter().enumerate();
-        items
+        self.bounded(name, node, items.len(), max, items.iter())
+            .enumerate()
             .filter_map(|(index, item)| match item.get_ref() {
                 DeValue::Table(entries) => {
                     let path = format!("{path}[{index}]");
@@ -284,7 +285,7 @@ impl<'c, 't> TableReader<'c, 't> {
 
     /// The tables of `[name.NAME]`, with their names, in order of those.
     pub(super) fn named_tables(&self, name: &str) -> Vec<(Text, TableReader<'c, 't>)> {
-        let Kind::NamedTables(table) = self.kind(name) else { unreachable_kind(name) };
+        let Kind::NamedTables { table, max } = self.kind(name) else { unreachable_kind(name) };
         let Some(node) = self.node(name) else { return Vec::new() };
         let DeValue::Table(entries) = node.get_ref() else {
             let message = format!("`{name}` has to be tables by name, not {}", described(node));
@@ -292,8 +293,7 @@ impl<'c, 't> TableReader<'c, 't> {
             return Vec::new();
         };
         let path = join(&self.path, name);
-        entries
-            .iter()
+        self.bounded(name, node, entries.len(), max, entries.iter())
             .map(|(key, node)| {
                 let value = key.get_ref().to_string();
                 if let Some((problem, help)) = name_problem(&value) {
@@ -326,6 +326,28 @@ impl<'c, 't> TableReader<'c, 't> {
         self.context.text(raw, node.span(), &path, Syntax::Strict)
     }
 
+    /// The first `max` of the `length` entries of a value; that there are more is reported.
+    pub(super) fn bounded<I: Iterator>(
+        &self,
+        name: &str,
+        node: &Node<'_>,
+        length: usize,
+        max: usize,
+        entries: I,
+    ) -> std::iter::Take<I> {
+        if length > max {
+            let message = format!("`{name}` has {length} entries, and {max} is the most");
+            self.context.error(node.span(), message, "leave some out");
+        }
+        entries.take(max)
+    }
+
+    /// The kind of header matches says how many there may be.
+    pub(super) fn header_matches_max(&self, name: &str) -> usize {
+        let Kind::HeaderMatches { max } = self.kind(name) else { unreachable_kind(name) };
+        max
+    }
+
     /// Reports a value of another type than the key has.
     pub(super) fn wrong_type(&self, name: &str, node: &Node<'_>, expected: &str) {
         let message = format!("`{}` has to be {expected}", shortened(name));
@@ -344,7 +366,9 @@ impl<'c, 't> TableReader<'c, 't> {
                 TableReader::new(self.context, table, path, entries, node.span())
             }
             Some((node, _)) => {
-                self.wrong_type(name, node, "a table");
+                let or_flag = matches!(self.kind(name), Kind::FlagOrTable(_));
+                let expected = if or_flag { "`true`, `false` or a table" } else { "a table" };
+                self.wrong_type(name, node, expected);
                 self.absent(table, path)
             }
             None => self.absent(table, path),
@@ -417,49 +441,9 @@ fn unreachable_kind(name: &str) -> ! {
     unreachable!("`{name}` is read as it is described")
 }
 
-/// `path.key`, with the key quoted where TOML asks for it.
-pub(super) fn join(path: &str, key: &str) -> String {
-    let bare = !key.is_empty()
-        && key.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'));
-    let key = if bare { Cow::from(key) } else { Cow::from(format!("{key:?}")) };
-    if path.is_empty() { key.into_owned() } else { format!("{path}.{key}") }
-}
-
-/// "did you mean", where one of `known` is close to `word`.
-pub(super) fn did_you_mean<'k>(word: &str, known: impl Iterator<Item = &'k str>) -> Option<String> {
-    let plain = |text: &str| text.to_ascii_lowercase().replace('-', "_");
-    // Longer words are no typing mistakes of ours, and comparing costs the square of the length.
-    let word = Some(plain(word)).filter(|word| word.len() <= NAME_BYTES_MAX)?;
-    let tolerated = (word.chars().count() / 3).max(1);
-    known
-        .map(|candidate| (strsim::damerau_levenshtein(&word, &plain(candidate)), candidate))
-        .filter(|(distance, _)| *distance <= tolerated)
-        .min()
-        .map(|(_, candidate)| format!("did you mean `{candidate}`?"))
-}
-
-/// `a`, `b`, `c`.
-pub(super) fn quoted(words: &[&str]) -> String {
-    let words: Vec<String> = words.iter().map(|word| format!("`{word}`")).collect();
-    words.join(", ")
-}
-
 /// The whole number that a TOML integer is; none: negative or over 64 bits.
 pub(super) fn whole_number(number: &DeInteger<'_>) -> Option<u64> {
     u64::from_str_radix(number.as_str(), number.radix()).ok()
-}
-
-/// A text of the user, short and printable.
-fn shortened(text: &str) -> Cow<'_, str> {
-    const CHARS_MAX: usize = 80;
-    if text.chars().count() <= CHARS_MAX && !text.chars().any(char::is_control) {
-        return text.into();
-    }
-    let mut short: String = text.chars().take(CHARS_MAX).flat_map(char::escape_debug).collect();
-    if text.chars().count() > CHARS_MAX {
-        short.push_str("...");
-    }
-    short.into()
 }
 
 fn saturating_usize(value: u64) -> usize {
@@ -476,16 +460,4 @@ fn described(node: &Node<'_>) -> &'static str {
         DeValue::Array(_) => "a list",
         DeValue::Table(_) => "a table",
     }
-}
-
-fn name_problem(name: &str) -> Option<(&'static str, String)> {
-    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
-    if name.is_empty() {
-        return Some(("it is empty", String::new()));
-    }
-    if name.len() > NAME_BYTES_MAX {
-        return Some(("it is too long", format!("{NAME_BYTES_MAX} bytes is the most")));
-    }
-    let help = "a name has letters, digits, `-` and `_`, and no references".to_owned();
-    (!name.bytes().all(allowed)).then_some(("it has other characters", help))
 }

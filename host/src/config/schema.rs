@@ -56,20 +56,26 @@ fn kind(kind: Kind) -> Value {
         }
         Kind::Choice { values, default } => json!({ "enum": values, "default": default }),
         Kind::Limit(it) => limit(&it),
-        Kind::Texts => json!({ "type": "array", "items": { "type": "string" } }),
-        Kind::OneOrMany => json!({ "oneOf": [
+        Kind::Texts { max } => {
+            json!({ "type": "array", "items": { "type": "string" }, "maxItems": max })
+        }
+        Kind::OneOrMany { max } => json!({ "oneOf": [
             { "type": "string" },
-            { "type": "array", "items": { "type": "string" }, "minItems": 1 },
+            { "type": "array", "items": { "type": "string" }, "minItems": 1, "maxItems": max },
         ] }),
         Kind::Table(it) => table(it),
         Kind::FlagOrTable(it) => json!({ "oneOf": [{ "type": "boolean" }, table(it)] }),
-        Kind::Tables(it) => json!({ "type": "array", "items": table(it), "minItems": 1 }),
-        Kind::NamedTables(it) => json!({
+        Kind::Tables { table: it, max } => {
+            json!({ "type": "array", "items": table(it), "minItems": 1, "maxItems": max })
+        }
+        Kind::NamedTables { table: it, max } => json!({
             "type": "object",
             "propertyNames": name(),
+            "maxProperties": max,
             "additionalProperties": table(it),
         }),
-        Kind::HeaderMatches => json!({ "type": "object", "additionalProperties": { "oneOf": [
+        Kind::HeaderMatches { max } => {
+            json!({ "type": "object", "maxProperties": max, "additionalProperties": { "oneOf": [
             { "type": "string" },
             { "const": true },
             {
@@ -78,7 +84,8 @@ fn kind(kind: Kind) -> Value {
                 "properties": { "prefix": { "type": "string" } },
                 "required": ["prefix"],
             },
-        ] } }),
+        ] } })
+        }
         Kind::Free => json!({ "type": "object", "default": {} }),
     }
 }

@@ -72,19 +72,38 @@ pub(super) enum Kind {
     /// A duration, size or count within a range.
     Limit(Limit),
     /// A list of strings.
-    Texts,
+    Texts {
+        /// Strings in the list, at most.
+        max: usize,
+    },
     /// A string or a list of strings.
-    OneOrMany,
+    OneOrMany {
+        /// Strings in the list, at most.
+        max: usize,
+    },
     /// A table of its own.
     Table(&'static Table),
     /// `true` for the defaults, `false` for none, or a table.
     FlagOrTable(&'static Table),
     /// `[[name]]`, any number of times.
-    Tables(&'static Table),
+    Tables {
+        /// Each of them.
+        table: &'static Table,
+        /// Times at most.
+        max: usize,
+    },
     /// `[name.NAME]`, any number of times.
-    NamedTables(&'static Table),
+    NamedTables {
+        /// Each of them.
+        table: &'static Table,
+        /// Times at most.
+        max: usize,
+    },
     /// Field names with what is asked of their values.
-    HeaderMatches,
+    HeaderMatches {
+        /// Fields at most.
+        max: usize,
+    },
     /// Anything: the filter judges it.
     Free,
 }
