@@ -41,11 +41,12 @@ pub(super) fn config(
     let mut upstream_names = References::new("upstream", &upstream_tables);
     let mut filter_names = References::new("filter", &filter_tables);
     let listener_tables = root.tables("listener");
+    check_unique(&listener_tables, "listener");
+    let mut addresses = Addresses::new(admin.address);
     let listeners: Vec<Option<Listener>> = listener_tables
         .iter()
-        .map(|table| read_listener(table, &mut upstream_names, &mut filter_names))
+        .map(|table| read_listener(table, &mut addresses, &mut upstream_names, &mut filter_names))
         .collect();
-    check_listeners(context, &listener_tables, admin.address);
 
     let upstreams: Vec<Option<Upstream>> =
         upstream_tables.iter().map(|(name, table)| read_upstream(name, table)).collect();
@@ -195,11 +196,12 @@ fn read_access_log(table: &TableReader<'_, '_>) -> AccessLog {
 
 fn read_listener(
     table: &TableReader<'_, '_>,
+    addresses: &mut Addresses,
     upstreams: &mut References,
     filters: &mut References,
 ) -> Option<Listener> {
     let name = table.name("name");
-    let address = table.text("address").and_then(|it| read_address(table, &it, "0.0.0.0:8080"));
+    let address = addresses.read(table);
     let trusted = table.texts("trusted_proxies");
     let trusted_proxies = trusted.iter().filter_map(|text| read_network(table, text)).collect();
     let limits_table = table.table("limits");
@@ -290,19 +292,24 @@ fn check_unique(tables: &[TableReader<'_, '_>], kind: &str) {
     }
 }
 
-/// Reports names and addresses that several listeners have.
-fn check_listeners(context: &Context<'_>, tables: &[TableReader<'_, '_>], admin: SocketAddr) {
-    check_unique(tables, "listener");
-    let mut seen: Vec<(SocketAddr, String)> = vec![(admin, "the admin listener".to_owned())];
-    for table in tables {
-        let Some(node) = table.node("address") else { continue };
-        let raw = node.get_ref().as_str().and_then(|raw| raw.parse::<SocketAddr>().ok());
-        let Some(address) = raw else { continue };
-        if let Some((_, other)) = seen.iter().find(|(other, _)| overlap(*other, address)) {
-            let message = format!("`{address}` is taken by {other}");
-            context.error(node.span(), message, "choose another port or address");
+/// The addresses that are taken, and by whom.
+struct Addresses(Vec<(SocketAddr, String)>);
+
+impl Addresses {
+    fn new(admin: SocketAddr) -> Self {
+        Self(vec![(admin, "the admin listener".to_owned())])
+    }
+
+    /// The address of a listener; that it is taken already is reported.
+    fn read(&mut self, table: &TableReader<'_, '_>) -> Option<SocketAddr> {
+        let text = table.text("address")?;
+        let address = read_address(table, &text, "0.0.0.0:8080")?;
+        if let Some((_, other)) = self.0.iter().find(|(other, _)| overlap(*other, address)) {
+            let message = format!("`{}` is taken by {other}", text.shown());
+            table.context.error(text.span, message, "choose another port or address");
         }
-        seen.push((address, format!("`{}`", table.path())));
+        self.0.push((address, format!("`{}`", table.path())));
+        Some(address)
     }
 }
 

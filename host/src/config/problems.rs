@@ -132,24 +132,24 @@ impl<'a> Context<'a> {
 
     /// Replaces the references of a string. A problem with them is reported here.
     pub(super) fn text(&self, raw: &str, span: Span, path: &str, syntax: Syntax) -> Option<Text> {
-        let expanded = expand(raw, syntax, |reference| match reference {
-            Reference::Variable(name) => (self.env)(name).ok_or_else(|| {
-                (format!("environment variable `{name}` is not set"), String::new())
-            }),
-            Reference::File(file) => self.referenced_file(file),
+        let expanded = expand(raw, syntax, |reference| {
+            let value = match reference {
+                Reference::Variable(name) => (self.env)(name).ok_or_else(|| {
+                    let message = format!("environment variable `{name}` is not set");
+                    (message, "set it where Pillion is started".to_owned())
+                }),
+                Reference::File(file) => self.referenced_file(file),
+            }?;
+            self.collected.borrow_mut().secret_values.insert(value.clone());
+            Ok(value)
         });
         let (message, help) = match expanded {
             Ok(expanded) => {
                 if expanded.referenced {
-                    let collected = &mut *self.collected.borrow_mut();
-                    collected.secret_paths.insert(path.to_owned());
-                    collected.secret_values.insert(expanded.text.clone());
+                    self.collected.borrow_mut().secret_paths.insert(path.to_owned());
                 }
                 let secret = expanded.referenced;
                 return Some(Text { value: expanded.text, span, secret });
-            }
-            Err(ExpandError::Lookup((message, help))) if help.is_empty() => {
-                (message, "set it where Pillion is started".to_owned())
             }
             Err(ExpandError::Lookup(problem)) => problem,
             Err(ExpandError::Unclosed) => {

@@ -375,8 +375,7 @@ fn secrets_are_shown_nowhere() {
     assert_eq!(dump["listener"][0]["address"], REDACTED);
     assert_eq!(dump["listener"][0]["route"][0]["match"]["headers"]["x-token"], REDACTED);
     assert_eq!(dump["filter"]["headers"]["config"]["token"], REDACTED);
-    let diagnostic =
-        loaded.locate_filter_config("headers", "token", "`Bearer t0p-s3cret` is short");
+    let diagnostic = loaded.locate_filter_config("headers", "token", "`t0p-s3cret` is short");
     let route = &config.listeners[0].routes[0].headers;
     let shown = format!(
         "{dump} {config:?} {loaded:?} {diagnostic} {route:?} {filter:?}",
