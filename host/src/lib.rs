@@ -3,4 +3,5 @@
 pub mod capability;
 pub mod chain;
 pub mod http;
+pub mod proxy;
 pub mod telemetry;

@@ -263,7 +263,8 @@ mod tests {
     }
 
     fn exchange(target: &str) -> Exchange {
-        let mut exchange = Exchange { phase: Phase::Complete, ..Exchange::default() };
+        let mut exchange = Exchange::default();
+        exchange.phase = Phase::Complete;
         exchange.listener = "inbound".into();
         exchange.route = "inbound/0".into();
         exchange.client = "2001:db8::1".parse().unwrap();
