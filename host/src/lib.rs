@@ -3,5 +3,7 @@
 pub mod capability;
 pub mod chain;
 pub mod http;
+pub mod http1;
+pub mod io;
 pub mod proxy;
 pub mod telemetry;
