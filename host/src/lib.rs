@@ -1,5 +1,6 @@
 //! Pillion, a sidecar proxy extended with WebAssembly filters.
 
+pub mod admin;
 pub mod capability;
 pub mod chain;
 pub mod http;

@@ -1,7 +1,7 @@
 //! The `clock` capability: wall time of the exchange and a monotonic clock.
 //!
-//! Which wall time an exchange has is the exchange's business (`Exchange::now`); this file only puts
-//! times into the shape of the contract.
+//! Which wall time an exchange has is the exchange's business (`Exchange::now`); this file only
+//! puts times into the shape of the contract.
 
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 

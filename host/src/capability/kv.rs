@@ -1,8 +1,8 @@
 //! The `kv` capability: a map of a filter, shared by the workers and kept over a swap.
 //!
 //! [`Space`] is what is kept, [`Store`] a generation's handle with its limits. Entries that have
-//! ended are dropped when they are met, a few with every write, and as many as needed when the map is
-//! full; nothing else is ever evicted.
+//! ended are dropped when they are met, a few with every write, and as many as needed when the map
+//! is full; nothing else is ever evicted.
 
 use super::{SHARDS, locked, nanoseconds_since};
 use std::collections::{BTreeSet, HashMap};
@@ -94,8 +94,8 @@ impl Store {
             && shard.remove(key, &self.space.entries)
     }
 
-    /// Adds `by` and gives the sum. An absent entry counts as 0 and is made, to end after `ttl`; one
-    /// that is there keeps its end.
+    /// Adds `by` and gives the sum. An absent entry counts as 0 and is made, to end after `ttl`;
+    /// one that is there keeps its end.
     pub fn increment(
         &self,
         key: &str,
@@ -162,8 +162,8 @@ impl Store {
             shard.put(key, new);
             return Ok(answer);
         }
-        // Full: make room in all shards, one lock at a time, and decide anew, because another worker
-        // may have written in between.
+        // Full: make room in all shards, one lock at a time, and decide anew, because another
+        // worker may have written in between.
         drop(shard);
         self.space.sweep(now);
         let mut shard = self.space.shard(key);

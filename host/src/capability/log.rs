@@ -1,7 +1,8 @@
-//! The `log` capability: lines of a filter become `tracing` events with the filter's name and version.
+//! The `log` capability: lines of a filter become `tracing` events with the filter's name and
+//! version.
 //!
-//! The caller counts the lines of an exchange (`Exchange::count_log_line`); this file knows how many
-//! are allowed by default, how long one may be, and how a guest's text is made safe to print.
+//! The caller counts the lines of an exchange (`Exchange::count_log_line`); this file knows how
+//! many are allowed by default, how long one may be, and how a guest's text is made safe to print.
 
 use std::borrow::Cow;
 use std::fmt::Write;
@@ -93,8 +94,7 @@ pub fn printable(text: &str, bytes_max: usize) -> Cow<'_, str> {
 }
 
 fn is_disruptive(character: char) -> bool {
-    character.is_control()
-        || matches!(character, '\u{2028}' | '\u{2029}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+    character.is_control() || matches!(character, '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! The `metrics` capability: what a filter version counts and measures.
 //!
-//! A [`Registry`] belongs to one version of one filter, is shared by the instances of all workers and
-//! goes with the version. `telemetry::custom` shows it; this file knows no exposition format.
+//! A [`Registry`] belongs to one version of one filter, is shared by the instances of all workers
+//! and goes with the version. `telemetry::custom` shows it; this file knows no exposition format.
 
 use super::locked;
 use std::collections::HashMap;

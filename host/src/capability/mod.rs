@@ -27,8 +27,8 @@ pub struct State {
 }
 
 impl State {
-    /// Nothing is kept yet. `start` must not be later than any time given to the capabilities; times
-    /// before it count as it.
+    /// Nothing is kept yet. `start` must not be later than any time given to the capabilities;
+    /// times before it count as it.
     pub fn new(start: Instant) -> Self {
         State { start, kv: Mutex::default(), rate_limit: Mutex::default() }
     }

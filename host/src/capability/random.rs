@@ -1,5 +1,5 @@
-//! The `random` capability: bytes of a cryptographic generator, seeded and reseeded by the operating
-//! system, one a thread.
+//! The `random` capability: bytes of a cryptographic generator, seeded and reseeded by the
+//! operating system, one a thread.
 
 use rand::Rng;
 

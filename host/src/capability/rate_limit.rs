@@ -1,8 +1,9 @@
-//! The `rate-limit` capability: token buckets of a filter, exact across workers and kept over a swap.
+//! The `rate-limit` capability: token buckets of a filter, exact across workers and kept over a
+//! swap.
 //!
-//! [`Table`] is what is kept, [`Buckets`] a generation's handle with its policy. A bucket is stored as
-//! what it lacks, in whole numbers: a full one lacks nothing and is the same as none at all, and a
-//! change of policy needs no conversion but that of units.
+//! [`Table`] is what is kept, [`Buckets`] a generation's handle with its policy. A bucket is stored
+//! as what it lacks, in whole numbers: a full one lacks nothing and is the same as none at all, and
+//! a change of policy needs no conversion but that of units.
 //!
 //! Unit: one token is `per` in nanoseconds many parts, so that `requests` parts flow in each
 //! nanosecond. Nothing is ever rounded as time passes, however often a bucket is looked at.

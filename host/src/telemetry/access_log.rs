@@ -103,9 +103,11 @@ pub struct WorkerLog {
 }
 
 impl WorkerLog {
-    /// Writes the line of an exchange that is over.
-    pub fn record(&self, exchange: &mut Exchange, outcome: &Outcome, served: Served<'_>) {
-        let time = exchange.now();
+    /// Writes the line of an exchange that is over; call it at its end, since the time on the line
+    /// is that of the call less the duration.
+    pub fn record(&self, exchange: &Exchange, outcome: &Outcome, served: Served<'_>) {
+        let time =
+            SystemTime::now().checked_sub(outcome.duration).unwrap_or(SystemTime::UNIX_EPOCH);
         let mut buffer = self.buffer.borrow_mut();
         // Writing into memory does not fail.
         let _ = write_line(&mut buffer, time, exchange, outcome, served);
@@ -130,8 +132,8 @@ impl WorkerLog {
         buffer.shrink_to(2 * BATCH_BYTES);
     }
 
-    /// Hands over lines that have waited for [`BATCH_TIME`]; runs as a task of the worker for as long
-    /// as it lives, and sleeps while there are none.
+    /// Hands over lines that have waited for [`BATCH_TIME`]; runs as a task of the worker for as
+    /// long as it lives, and sleeps while there are none.
     ///
     /// # Cancel safety
     ///
@@ -285,9 +287,9 @@ mod tests {
         }
     }
 
-    fn one_line(mut exchange: Exchange, outcome: &Outcome, served: Served<'_>) -> Value {
+    fn one_line(exchange: Exchange, outcome: &Outcome, served: Served<'_>) -> Value {
         let (log, written) = open();
-        log.worker().record(&mut exchange, outcome, served);
+        log.worker().record(&exchange, outcome, served);
         assert!(log.flush(LONG));
         let [line] = &written.lines()[..] else { panic!("one line") };
         line.clone()
@@ -298,7 +300,7 @@ mod tests {
         let (log, written) = open();
         let served =
             Served { upstream: Some("app"), endpoint: Some("127.0.0.1:3000"), generation: 7 };
-        log.worker().record(&mut exchange("/a?b=c"), &outcome(), served);
+        log.worker().record(&exchange("/a?b=c"), &outcome(), served);
         assert!(log.flush(LONG));
         let text = String::from_utf8(written.0.lock().unwrap().clone()).unwrap();
         let rest = text.split_once(r#"Z","#).unwrap().1;
@@ -316,6 +318,22 @@ mod tests {
             from +=
                 text[from..].find(&format!("\"{field}\":")).unwrap_or_else(|| panic!("{field}"));
         }
+    }
+
+    #[test]
+    fn the_time_is_that_of_the_complete_request_head() {
+        let text = |time| {
+            let mut text = Vec::new();
+            json::push_time(&mut text, time);
+            String::from_utf8(text).unwrap()
+        };
+        let duration = Duration::from_secs(100 * 86_400);
+        let before = text(SystemTime::now() - duration);
+        let outcome = Outcome { duration, ..outcome() };
+        let line = one_line(exchange("/"), &outcome, Served::default());
+        let after = text(SystemTime::now() - duration);
+        let time = line["time"].as_str().unwrap();
+        assert!(*before <= *time && *time <= *after, "{before} {time} {after}");
     }
 
     #[test]
@@ -368,13 +386,13 @@ mod tests {
     fn a_full_buffer_is_handed_over_at_once() {
         let (log, written) = open();
         let worker = log.worker();
-        let mut exchange = exchange(&"x".repeat(4 * 1024));
+        let exchange = exchange(&"x".repeat(4 * 1024));
         for _ in 0..7 {
-            worker.record(&mut exchange, &outcome(), Served::default());
+            worker.record(&exchange, &outcome(), Served::default());
         }
         assert!(log.flush(LONG));
         assert_eq!(written.lines().len(), 0);
-        worker.record(&mut exchange, &outcome(), Served::default());
+        worker.record(&exchange, &outcome(), Served::default());
         assert!(log.flush(LONG));
         assert_eq!(written.lines().len(), 8);
     }
@@ -385,7 +403,7 @@ mod tests {
         let worker = log.worker();
         let flushing = worker.flush_in_time();
         tokio::pin!(flushing);
-        worker.record(&mut exchange("/"), &outcome(), Served::default());
+        worker.record(&exchange("/"), &outcome(), Served::default());
         let just_before = BATCH_TIME - Duration::from_millis(1);
         assert!(tokio::time::timeout(just_before, &mut flushing).await.is_err());
         assert_eq!(worker.lines.get(), 1);

@@ -1,7 +1,7 @@
 //! What listeners, routes, upstreams and the process as a whole have counted.
 //!
-//! The data path writes, one shard a worker; `exposition` reads. `worker` is the number of the calling
-//! worker; threads that are no worker give `usize::MAX`.
+//! The data path writes, one shard a worker; `exposition` reads. `worker` is the number of the
+//! calling worker; threads that are no worker give `usize::MAX`.
 
 use super::histogram::{Distribution, Histogram};
 use super::sharded::Sharded;
@@ -345,8 +345,8 @@ impl ProcessStats {
         read(&self.cache_lookups[result as usize])
     }
 
-    /// An error was logged and otherwise passed over. `what` names the operation, in snake case, and
-    /// comes from a small fixed set: `cache_write`, `filter_fail_open`, ...
+    /// An error was logged and otherwise passed over. `what` names the operation, in snake case,
+    /// and comes from a small fixed set: `cache_write`, `filter_fail_open`, ...
     pub fn swallowed(&self, what: &'static str) {
         let mut swallowed = self.swallowed.lock().unwrap_or_else(PoisonError::into_inner);
         *swallowed.entry(what).or_default() += 1;
@@ -427,6 +427,14 @@ mod tests {
         let of = |word| errors[ERROR_WORDS.iter().position(|known| *known == word).unwrap()];
         assert_eq!((of("http_response_timeout"), of("other")), (1, 1));
         assert_eq!(errors.iter().sum::<u64>(), 2);
+    }
+
+    #[test]
+    fn every_fault_has_a_word_of_its_own() {
+        for fault in crate::proxy::reply::Fault::ALL {
+            let word = fault.row().error;
+            assert!(ERROR_WORDS.contains(&word) && word != "other", "{word}");
+        }
     }
 
     #[test]

@@ -1,8 +1,8 @@
 //! The metrics that filters define, as `pillion_filter_custom_<name>` with `filter` and `version`.
 //!
 //! Filters choose their names on their own, so that two of them may mean different things by one
-//! name: the first one met, in the order of filter and version, gives the family its kind, and metrics
-//! of another kind are left out. Two configurations of one version are added up.
+//! name: the first one met, in the order of filter and version, gives the family its kind, and
+//! metrics of another kind are left out. Two configurations of one version are added up.
 
 use crate::capability::log::printable;
 use crate::capability::metrics::{HELP_BYTES_MAX, Kind, Registry, Series, Snapshot};

@@ -1,5 +1,5 @@
-//! The metric families that Pillion exposes: one table, from which `exposition` takes names and help
-//! and against which a test holds `host/METRICS.md`.
+//! The metric families that Pillion exposes: one table, from which `exposition` takes names and
+//! help and against which a test holds `host/METRICS.md`.
 
 use prometheus_client::metrics::MetricType;
 

@@ -1,4 +1,5 @@
-//! A histogram of durations with buckets that are powers of two, so that observing one is two additions.
+//! A histogram of durations with buckets that are powers of two, so that observing one is two
+//! additions.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;

@@ -41,8 +41,8 @@ fn push_escaped(out: &mut Vec<u8>, text: &[u8]) {
     out.extend_from_slice(&text[plain_from..]);
 }
 
-/// `2026-01-02T03:04:05.678Z` (RFC 3339, UTC). Times before 1970 count as its start, times after 9999
-/// as its end.
+/// `2026-01-02T03:04:05.678Z` (RFC 3339, UTC). Times before 1970 count as its start, times after
+/// 9999 as its end.
 pub(crate) fn push_time(out: &mut Vec<u8>, time: SystemTime) {
     /// 9999-12-31T23:59:59.
     const SECONDS_MAX: u64 = 253_402_300_799;

@@ -1,8 +1,8 @@
 //! All numbers of the process in one place: hands out the counters that others write to, and shows
 //! them to a scrape.
 //!
-//! Listeners, routes, upstreams and filter versions come and go with generations. Their counters are
-//! shared by the generations that name them and disappear with the last one.
+//! Listeners, routes, upstreams and filter versions come and go with generations. Their counters
+//! are shared by the generations that name them and disappear with the last one.
 
 use super::counters::{ListenerStats, ProcessStats, RouteStats, UpstreamStats};
 use super::exposition;

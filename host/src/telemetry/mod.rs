@@ -1,8 +1,8 @@
 //! What Pillion tells about itself: counters and histograms, the access log, structured logs.
 //!
-//! Workers write to shards of their own with plain relaxed atomics; a scrape reads and adds them up.
-//! Nothing here decides anything about a request. Read `metrics` for what is counted, `access_log` and
-//! `tracing_setup` for what is written.
+//! Workers write to shards of their own with plain relaxed atomics; a scrape reads and adds them
+//! up. Nothing here decides anything about a request. Read `metrics` for what is counted,
+//! `access_log` and `tracing_setup` for what is written.
 
 pub mod access_log;
 pub mod counters;

@@ -1,4 +1,5 @@
-//! One value a worker, each on cache lines of its own, so that counting never waits for another core.
+//! One value a worker, each on cache lines of its own, so that counting never waits for another
+//! core.
 
 /// A value for each worker, and one more for everybody else.
 #[derive(Debug)]

@@ -1,7 +1,7 @@
 //! Lines on their way out of the process: a bounded buffer and one thread that writes it.
 //!
-//! Used by the access log and the structured log. Whoever has lines never waits for a disk, a pipe or
-//! a terminal: when the writer falls behind, lines are dropped and counted.
+//! Used by the access log and the structured log. Whoever has lines never waits for a disk, a pipe
+//! or a terminal: when the writer falls behind, lines are dropped and counted.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
@@ -192,7 +192,8 @@ impl Output {
         match open_file(path) {
             Ok(file) => self.writer = Box::new(file),
             Err(error) => {
-                tracing::warn!(path = %path.display(), %error, "cannot reopen the file; keeping the old one");
+                let path = path.display();
+                tracing::warn!(%path, %error, "cannot reopen the file; keeping the old one");
             }
         }
     }

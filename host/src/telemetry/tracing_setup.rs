@@ -1,7 +1,7 @@
 //! The structured log: `tracing` events on standard error, one a line.
 //!
-//! Compact text on a terminal, JSON anywhere else. Lines go through a [`Sink`], so that a worker that
-//! logs never waits for whoever reads.
+//! Compact text on a terminal, JSON anywhere else. Lines go through a [`Sink`], so that a worker
+//! that logs never waits for whoever reads.
 
 use super::sink::{Destination, Sink};
 use std::io::{self, IsTerminal};
