@@ -54,6 +54,11 @@ impl Metrics {
         })
     }
 
+    /// Number of workers.
+    pub fn workers(&self) -> usize {
+        self.workers
+    }
+
     /// What happens to the process as a whole.
     pub fn process(&self) -> &ProcessStats {
         &self.process
