@@ -1,0 +1,443 @@
+//! Compiled filters on disk: found by content, trusted only if this user wrote them.
+//!
+//! Mapping machine code from a file is running it. So an entry is used only if directory, key and
+//! file belong to this user, nobody else may write them, and a keyed hash over its whole content
+//! holds. Anything else is refused, counted and compiled anew. Knows nothing of hooks and grants.
+
+use super::compile::{COMPONENT_BYTES_MAX, ChildCommand, CompileError, compile_here};
+use super::component::{FilterCode, LoadError};
+use super::engine::{EngineError, Runtime, SETTINGS};
+use std::fs::{DirBuilder, File, OpenOptions};
+use std::io::{ErrorKind, Read, Seek, SeekFrom, Write};
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::SystemTime;
+use wasmtime::component::Component;
+
+/// Entries kept; the least recently written go first.
+pub const CACHE_ENTRIES_MAX: usize = 64;
+/// Bytes of all entries kept.
+pub const CACHE_BYTES_MAX: u64 = 512 * 1024 * 1024;
+/// Bytes of the hash at the end of an entry, and of the key it is made with.
+const MAC_BYTES: usize = 32;
+const KEY_FILE: &str = "key";
+const ENTRY_SUFFIX: &str = ".filter";
+const TEMPORARY_SUFFIX: &str = ".new";
+
+/// Why the cache cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum CacheError {
+    /// Something could not be read, written or made.
+    #[error("failed to {attempt} `{}`", path.display())]
+    Io {
+        /// What was attempted.
+        attempt: &'static str,
+        /// On what.
+        path: PathBuf,
+        /// Why it failed.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The directory or its key could have been written by another user.
+    #[error(
+        "the cache `{}` cannot be trusted: {why}; remove it, or name another directory",
+        path.display()
+    )]
+    Untrusted {
+        /// The directory or file.
+        path: PathBuf,
+        /// What is wrong with it.
+        why: &'static str,
+    },
+    /// No engine.
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+    /// No child.
+    #[error(transparent)]
+    Child(#[from] CompileError),
+}
+
+/// How often the cache helped.
+#[derive(Debug, Default)]
+pub struct CacheCounters {
+    /// An entry was mapped.
+    pub hits: AtomicU64,
+    /// There was no entry.
+    pub misses: AtomicU64,
+    /// An entry was not ours, torn, or of another machine.
+    pub rejected: AtomicU64,
+    /// An entry could not be written, or an old one not removed.
+    pub failed_writes: AtomicU64,
+}
+
+/// Turns components into mapped code, through the cache. One per process.
+pub struct Compiler {
+    runtime: Runtime,
+    how: How,
+    counters: CacheCounters,
+}
+
+enum How {
+    /// The product: a child compiles into the directory.
+    Cached { directory: PathBuf, key: [u8; MAC_BYTES], child: ChildCommand },
+    /// Tests: this process compiles, nothing is written.
+    Here,
+}
+
+impl Compiler {
+    /// A compiler with its cache in `directory`; without one, `pillion` in `$XDG_CACHE_HOME`,
+    /// `~/.cache`, or `pillion-<user id>` in the directory for temporary files.
+    pub fn new(directory: Option<PathBuf>) -> Result<Self, CacheError> {
+        Compiler::with_child(directory, ChildCommand::this_program()?)
+    }
+
+    /// The same, with another command for the child.
+    pub fn with_child(
+        directory: Option<PathBuf>,
+        child: ChildCommand,
+    ) -> Result<Self, CacheError> {
+        let directory = directory.unwrap_or_else(default_directory);
+        make_private(&directory)?;
+        let key = key(&directory)?;
+        let how = How::Cached { directory, key, child };
+        Ok(Compiler { runtime: Runtime::new()?, how, counters: CacheCounters::default() })
+    }
+
+    /// For tests: compiles in this process, every time.
+    pub fn in_process() -> Result<Self, CacheError> {
+        let counters = CacheCounters::default();
+        Ok(Compiler { runtime: Runtime::new()?, how: How::Here, counters })
+    }
+
+    /// The engine that runs what this compiler loads.
+    pub fn runtime(&self) -> &Runtime {
+        &self.runtime
+    }
+
+    /// Where entries are kept; none in tests that compile in the process.
+    pub fn directory(&self) -> Option<&Path> {
+        match &self.how {
+            How::Cached { directory, .. } => Some(directory),
+            How::Here => None,
+        }
+    }
+
+    /// For metrics.
+    pub fn counters(&self) -> &CacheCounters {
+        &self.counters
+    }
+
+    /// The component `bytes`, compiled now or before, as code that can be instantiated. `name` is
+    /// the filter's, for messages. Blocks for as long as compiling takes: never call it on a worker.
+    pub fn load(&self, name: &str, bytes: &[u8]) -> Result<Arc<FilterCode>, LoadError> {
+        check_kind(name, bytes)?;
+        let content = blake3::hash(bytes);
+        let (component, size) = match &self.how {
+            How::Here => self.compile_unsaved(name, bytes)?,
+            How::Cached { directory, key, child } => {
+                let entry = directory.join(format!("{}{ENTRY_SUFFIX}", entry_name(&content)));
+                match self.map(&entry, key) {
+                    Some(mapped) => mapped,
+                    None => self.compile(name, bytes, &entry, key, child)?,
+                }
+            }
+        };
+        FilterCode::new(name, self.runtime.clone(), component, content, size).map(Arc::new)
+    }
+
+    fn compile_unsaved(&self, name: &str, bytes: &[u8]) -> Result<(Component, u64), LoadError> {
+        let code = compile_here(bytes).map_err(|why| compile_failed(name, CompileError::Invalid(why)))?;
+        // SAFETY: the bytes were made by wasmtime in this process, a line above.
+        let component = unsafe { Component::deserialize(self.runtime.engine(), &code) };
+        let component = component.map_err(|error| LoadError::Unusable {
+            name: name.to_owned(),
+            why: format!("{error:#}"),
+        })?;
+        Ok((component, code.len() as u64))
+    }
+
+    /// The entry, mapped, if there is one that can be trusted and used.
+    fn map(&self, entry: &Path, key: &[u8; MAC_BYTES]) -> Option<(Component, u64)> {
+        let counter = match open_verified(entry, key) {
+            Ok((file, size)) => match self.map_file(&file) {
+                Ok(component) => {
+                    self.counters.hits.fetch_add(1, Ordering::Relaxed);
+                    return Some((component, size));
+                }
+                Err(error) => {
+                    tracing::warn!(
+                        entry = %entry.display(), error = format!("{error:#}"),
+                        "a compiled filter is of another machine or version; compiling anew"
+                    );
+                    &self.counters.rejected
+                }
+            },
+            Err(Refusal::Absent) => &self.counters.misses,
+            Err(Refusal::Untrusted(why)) => {
+                tracing::warn!(
+                    entry = %entry.display(), why,
+                    "a compiled filter cannot be trusted; compiling anew"
+                );
+                &self.counters.rejected
+            }
+        };
+        counter.fetch_add(1, Ordering::Relaxed);
+        None
+    }
+
+    /// Maps the very file that was verified, whatever its name leads to by now.
+    fn map_file(&self, file: &File) -> wasmtime::Result<Component> {
+        let path = format!("/proc/self/fd/{}", file.as_raw_fd());
+        // SAFETY: `open_verified` found a keyed hash over all of this open file, made with a key
+        // that only this user can read, by `save` below from what wasmtime compiled. The file is
+        // owned by this user and writable for nobody else, and entries are replaced by renaming,
+        // never rewritten, so that its content stays what was verified.
+        unsafe { Component::deserialize_file(self.runtime.engine(), path) }
+    }
+
+    fn compile(
+        &self,
+        name: &str,
+        bytes: &[u8],
+        entry: &Path,
+        key: &[u8; MAC_BYTES],
+        child: &ChildCommand,
+    ) -> Result<(Component, u64), LoadError> {
+        let started = std::time::Instant::now();
+        let temporary = Temporary::beside(entry).map_err(LoadError::Cache)?;
+        child.run(bytes, &temporary.path).map_err(|error| compile_failed(name, error))?;
+        let saved = seal(&temporary.path, key)
+            .and_then(|()| rename(&temporary.path, entry))
+            .map_err(LoadError::Cache)?;
+        tracing::info!(
+            filter = name,
+            milliseconds = started.elapsed().as_millis() as u64,
+            "compiled a filter"
+        );
+        let () = saved;
+        if let How::Cached { directory, .. } = &self.how {
+            self.prune(directory);
+        }
+        let unusable = |why: String| LoadError::Unusable { name: name.to_owned(), why };
+        let (file, size) = open_verified(entry, key).map_err(|refusal| match refusal {
+            Refusal::Absent => unusable("its compiled form vanished from the cache".to_owned()),
+            Refusal::Untrusted(why) => unusable(why.to_owned()),
+        })?;
+        let component = self.map_file(&file).map_err(|error| unusable(format!("{error:#}")))?;
+        Ok((component, size))
+    }
+
+    /// Removes the oldest entries beyond the limits, and what a killed child left behind.
+    fn prune(&self, directory: &Path) {
+        let Ok(listing) = std::fs::read_dir(directory) else { return };
+        let mut entries: Vec<(SystemTime, u64, PathBuf)> = listing
+            .flatten()
+            .filter(|item| item.file_name().as_encoded_bytes().ends_with(ENTRY_SUFFIX.as_bytes()))
+            .filter_map(|item| {
+                let known = item.metadata().ok()?;
+                Some((known.modified().ok()?, known.len(), item.path()))
+            })
+            .collect();
+        entries.sort_by(|a, b| b.0.cmp(&a.0));
+        let mut bytes = 0;
+        for (nth, (_, size, path)) in entries.iter().enumerate() {
+            bytes += size;
+            // The newest one stays in any case: it is the one being loaded.
+            let over = nth >= CACHE_ENTRIES_MAX || bytes > CACHE_BYTES_MAX;
+            if nth > 0 && over && std::fs::remove_file(path).is_err() {
+                self.counters.failed_writes.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+    }
+}
+
+fn compile_failed(name: &str, source: CompileError) -> LoadError {
+    LoadError::Compile { name: name.to_owned(), source }
+}
+
+/// Tells a component from what is often taken for one (the header is magic, version, layer).
+fn check_kind(name: &str, bytes: &[u8]) -> Result<(), LoadError> {
+    let name = || name.to_owned();
+    if bytes.len() > COMPONENT_BYTES_MAX {
+        return Err(LoadError::TooLarge { name: name(), bytes: bytes.len() });
+    }
+    match bytes {
+        [0, b'a', b's', b'm', _, _, 1, 0, ..] => Ok(()),
+        [0, b'a', b's', b'm', _, _, 0, 0, ..] => Err(LoadError::CoreModule { name: name() }),
+        _ => Err(LoadError::NotWasm { name: name() }),
+    }
+}
+
+/// The name of an entry: everything the machine code depends on.
+fn entry_name(content: &blake3::Hash) -> String {
+    let mut hasher = blake3::Hasher::new();
+    for part in [content.as_bytes().as_slice(), SETTINGS.as_bytes(), std::env::consts::ARCH.as_bytes()]
+    {
+        hasher.update(&(part.len() as u64).to_le_bytes()).update(part);
+    }
+    hasher.finalize().to_hex().to_string()
+}
+
+fn default_directory() -> PathBuf {
+    let set = |name| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
+    set("XDG_CACHE_HOME")
+        .or_else(|| set("HOME").map(|home| home.join(".cache")))
+        .map(|base| base.join("pillion"))
+        .unwrap_or_else(|| std::env::temp_dir().join(format!("pillion-{}", this_user())))
+}
+
+fn this_user() -> u32 {
+    // SAFETY: takes nothing, touches no memory, cannot fail.
+    unsafe { libc::geteuid() }
+}
+
+fn io(attempt: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> CacheError {
+    let path = path.to_owned();
+    move |source| CacheError::Io { attempt, path, source }
+}
+
+/// Makes the directory, for this user alone, or checks that it is so.
+fn make_private(directory: &Path) -> Result<(), CacheError> {
+    DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(directory)
+        .map_err(io("create the directory", directory))?;
+    let known =
+        std::fs::symlink_metadata(directory).map_err(io("examine the directory", directory))?;
+    let why = if !known.is_dir() {
+        "it is not a directory"
+    } else if known.uid() != this_user() {
+        "it belongs to another user"
+    } else if known.mode() & 0o022 != 0 {
+        "others may write to it"
+    } else {
+        return Ok(());
+    };
+    Err(CacheError::Untrusted { path: directory.to_owned(), why })
+}
+
+/// Ours, a plain file, and for nobody else to write?
+fn owned(file: &File) -> Result<u64, &'static str> {
+    let known = file.metadata().map_err(|_| "it cannot be examined")?;
+    if !known.is_file() {
+        return Err("it is not a file");
+    }
+    if known.uid() != this_user() {
+        return Err("it belongs to another user");
+    }
+    if known.mode() & 0o022 != 0 {
+        return Err("others may write to it");
+    }
+    Ok(known.len())
+}
+
+/// The key of the cache, made on first use.
+fn key(directory: &Path) -> Result<[u8; MAC_BYTES], CacheError> {
+    let path = directory.join(KEY_FILE);
+    let new = Temporary::beside(&path)?;
+    let fresh: [u8; MAC_BYTES] = rand::random();
+    OpenOptions::new()
+        .write(true)
+        .open(&new.path)
+        .and_then(|mut file| file.write_all(&fresh))
+        .map_err(io("write the key", &new.path))?;
+    // A link fails where there is a key already, also one of a process that starts now.
+    match std::fs::hard_link(&new.path, &path) {
+        Ok(()) => {}
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
+        Err(error) => return Err(io("create the key", &path)(error)),
+    }
+    let mut file = open(&path).map_err(io("open the key", &path))?;
+    let untrusted = |why| CacheError::Untrusted { path: path.clone(), why };
+    if owned(&file).map_err(untrusted)? != MAC_BYTES as u64 {
+        return Err(untrusted("it has the wrong length"));
+    }
+    let mode = file.metadata().map_err(io("examine the key", &path))?.mode();
+    if mode & 0o077 != 0 {
+        return Err(untrusted("others may read it"));
+    }
+    let mut key = [0; MAC_BYTES];
+    file.read_exact(&mut key).map_err(io("read the key", &path))?;
+    Ok(key)
+}
+
+/// Opens without following a link and without waiting on a pipe.
+fn open(path: &Path) -> std::io::Result<File> {
+    OpenOptions::new().read(true).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK).open(path)
+}
+
+enum Refusal {
+    Absent,
+    Untrusted(&'static str),
+}
+
+/// Opens an entry and checks owner, permissions and the hash at its end over everything before.
+fn open_verified(entry: &Path, key: &[u8; MAC_BYTES]) -> Result<(File, u64), Refusal> {
+    let mut file = open(entry).map_err(|error| match error.kind() {
+        ErrorKind::NotFound => Refusal::Absent,
+        _ => Refusal::Untrusted("it cannot be opened"),
+    })?;
+    let size = owned(&file).map_err(Refusal::Untrusted)?;
+    let Some(code) = size.checked_sub(MAC_BYTES as u64) else {
+        return Err(Refusal::Untrusted("it is too short"));
+    };
+    let unreadable = |_| Refusal::Untrusted("it cannot be read");
+    let mut hasher = blake3::Hasher::new_keyed(key);
+    std::io::copy(&mut file.by_ref().take(code), &mut hasher).map_err(unreadable)?;
+    let mut mac = [0; MAC_BYTES];
+    file.read_exact(&mut mac).map_err(unreadable)?;
+    // `Hash` compares in constant time.
+    if hasher.finalize() != blake3::Hash::from_bytes(mac) {
+        return Err(Refusal::Untrusted("its keyed hash does not hold"));
+    }
+    Ok((file, code))
+}
+
+/// Appends the keyed hash to what the child wrote. Code behind an ELF image is not looked at.
+fn seal(path: &Path, key: &[u8; MAC_BYTES]) -> Result<(), CacheError> {
+    let attempt = || -> std::io::Result<()> {
+        let mut file = OpenOptions::new().read(true).write(true).open(path)?;
+        let mut hasher = blake3::Hasher::new_keyed(key);
+        std::io::copy(&mut file, &mut hasher)?;
+        file.seek(SeekFrom::End(0))?;
+        file.write_all(hasher.finalize().as_bytes())?;
+        // Before the rename, so that a crash leaves either no entry or a whole one.
+        file.sync_all()
+    };
+    attempt().map_err(io("seal the compiled filter", path))
+}
+
+fn rename(from: &Path, to: &Path) -> Result<(), CacheError> {
+    std::fs::rename(from, to).map_err(io("move the compiled filter to", to))
+}
+
+/// A file of this user alone, removed when dropped if it is still there.
+struct Temporary {
+    path: PathBuf,
+}
+
+impl Temporary {
+    fn beside(path: &Path) -> Result<Self, CacheError> {
+        let random: u64 = rand::random();
+        let mut name = path.as_os_str().to_owned();
+        name.push(format!(".{random:016x}{TEMPORARY_SUFFIX}"));
+        let path = PathBuf::from(name);
+        OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .mode(0o600)
+            .open(&path)
+            .map_err(io("create the file", &path))?;
+        Ok(Temporary { path })
+    }
+}
+
+impl Drop for Temporary {
+    fn drop(&mut self) {
+        let _moved_already = std::fs::remove_file(&self.path);
+    }
+}
