@@ -1,4 +1,6 @@
 //! Pillion, a sidecar proxy extended with WebAssembly filters.
 
+pub mod capability;
 pub mod chain;
 pub mod http;
+pub mod telemetry;
