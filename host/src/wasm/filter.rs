@@ -1,0 +1,418 @@
+//! A guest as a filter of the chain, on one worker: the life of a hook call.
+//!
+//! Admission (quarantine, time left) → an instance → the call → what the answer may be → counted and
+//! logged. An instance that failed is thrown away with its store; the next call gets a new one. The
+//! fail policy is the chain's to apply.
+
+use super::engine::Presence;
+use super::health::Admission;
+use super::instance::{Crash, Hooks as GuestHooks, Instance};
+use super::prepared::{Isolation, Prepared};
+use super::types::{self, Outcome as GuestOutcome};
+use crate::chain::exchange::Phase;
+use crate::chain::{
+    BodyDecision, Exchange, FailPolicy, Failure, FailureKind, Filter, HeadDecision, Hook, Hooks,
+    LocalResponse, Outcome,
+};
+use crate::http::edit::{HEAD_BYTES_MAX, HEAD_FIELDS_MAX, is_host_owned};
+use crate::http::fields::{Name, is_value};
+use crate::telemetry::Decision;
+use std::cell::RefCell;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use wasmtime::Store;
+
+/// Time that a body hook may take for every byte of its chunk without touching the time of its
+/// exchange: a long stream may take long.
+const TIME_PER_BODY_BYTE: Duration = Duration::from_nanos(10);
+
+/// A filter version on one worker. Built elsewhere and handed over; then it stays on its thread.
+pub struct WasmFilter {
+    prepared: Arc<Prepared>,
+    worker: usize,
+    presence: Presence,
+    /// Empty after a failure, and with `Isolation::PerRequest`.
+    instance: RefCell<Option<Instance>>,
+}
+
+type Data = super::instance::Data;
+
+impl WasmFilter {
+    pub(super) fn new(
+        prepared: Arc<Prepared>,
+        worker: usize,
+        presence: Presence,
+        instance: Option<Instance>,
+    ) -> Self {
+        if instance.is_some() {
+            prepared.shared.stats.instance_created(worker);
+        }
+        WasmFilter { prepared, worker, presence, instance: RefCell::new(instance) }
+    }
+
+    /// The version it is of.
+    pub fn prepared(&self) -> &Arc<Prepared> {
+        &self.prepared
+    }
+
+    /// One hook call with everything around it. `accept` checks the answer.
+    fn run<R, D>(
+        &self,
+        hook: Hook,
+        exchange: &mut Box<Exchange>,
+        body: Body<'_>,
+        call: impl FnOnce(&GuestHooks, &mut Store<Data>) -> wasmtime::Result<R>,
+        accept: impl FnOnce(R) -> Result<D, (FailureKind, String)>,
+    ) -> Result<D, Failure> {
+        let started = Instant::now();
+        let health = &self.prepared.health;
+        let admission = health.admit(started);
+        if admission == Admission::Refused {
+            let message = "the filter is in quarantine".to_owned();
+            return Err(self.count(Failure { kind: FailureKind::Unavailable, message }));
+        }
+        let outcome = self.admitted(hook, exchange, body.held, call);
+        let ended = Instant::now();
+        let elapsed = ended.saturating_duration_since(started);
+        let free = TIME_PER_BODY_BYTE * u32::try_from(body.chunk_bytes).unwrap_or(u32::MAX);
+        exchange.add_filter_time(elapsed.saturating_sub(free));
+        self.prepared.shared.stats.record_call(self.worker, hook, elapsed);
+        let outcome = outcome.and_then(|answer| {
+            accept(answer).map_err(|(kind, message)| Crash { kind, message })
+        });
+        health.report(self.worker, ended, admission, outcome.is_err());
+        outcome.map_err(|crash| self.fail(hook, crash))
+    }
+
+    fn admitted<R>(
+        &self,
+        hook: Hook,
+        exchange: &mut Box<Exchange>,
+        held: &[u8],
+        call: impl FnOnce(&GuestHooks, &mut Store<Data>) -> wasmtime::Result<R>,
+    ) -> Result<R, Crash> {
+        let limits = &self.prepared.shared.limits;
+        let left = limits.exchange_time.saturating_sub(exchange.filter_time_used());
+        if left.is_zero() {
+            let message = format!(
+                "its hooks took {} ms in this exchange, the limit `exchange_time`",
+                limits.exchange_time.as_millis()
+            );
+            return Err(Crash { kind: FailureKind::Deadline, message });
+        }
+        let mut instance = self.take_instance(exchange)?;
+        if !held.is_empty() || matches!(hook, Hook::OnRequestBody | Hook::OnResponseBody) {
+            instance.set_held(held);
+        }
+        let answer = instance.call(&self.presence, hook, limits.time.min(left), exchange, call);
+        match answer {
+            Ok(answer) => {
+                self.put_instance(exchange, instance, hook);
+                Ok(answer)
+            }
+            Err(crash) => {
+                self.prepared.shared.stats.instance_retired(self.worker);
+                Err(crash)
+            }
+        }
+    }
+
+    /// The instance for this call: the worker's, the exchange's, or a new one.
+    fn take_instance(&self, exchange: &mut Exchange) -> Result<Instance, Crash> {
+        let live = match self.prepared.isolation {
+            Isolation::PerWorker => self.instance.borrow_mut().take(),
+            Isolation::PerRequest => exchange
+                .take_guest()
+                .and_then(|guest| guest.downcast::<OwnedInstance>().ok())
+                .and_then(|owned| owned.release()),
+        };
+        if let Some(instance) = live {
+            return Ok(instance);
+        }
+        let made = self.prepared.instantiate(&self.presence, self.worker).map_err(|error| {
+            Crash { kind: FailureKind::Unavailable, message: error.message() }
+        })?;
+        self.prepared.shared.stats.instance_created(self.worker);
+        Ok(made)
+    }
+
+    fn put_instance(&self, exchange: &mut Exchange, instance: Instance, hook: Hook) {
+        match self.prepared.isolation {
+            Isolation::PerWorker => *self.instance.borrow_mut() = Some(instance),
+            Isolation::PerRequest => {
+                let owned = OwnedInstance::new(instance, self.prepared.clone(), self.worker);
+                if hook != Hook::OnComplete {
+                    exchange.put_guest(Box::new(owned));
+                }
+            }
+        }
+    }
+
+    /// Writes the one log line of a failure.
+    fn fail(&self, hook: Hook, crash: Crash) -> Failure {
+        let Crash { kind, message } = crash;
+        tracing::error!(
+            filter = %self.prepared.shared.name,
+            version = %self.prepared.shared.version,
+            hook = hook.name(),
+            reason = kind.name(),
+            detail = %message,
+            "a filter failed"
+        );
+        self.count(Failure { kind, message })
+    }
+
+    fn count(&self, failure: Failure) -> Failure {
+        self.prepared.shared.stats.record_failure(self.worker, failure.kind);
+        failure
+    }
+
+    fn decided(&self, decision: Decision) {
+        self.prepared.shared.stats.record_decision(self.worker, decision);
+    }
+
+    fn head_hook(
+        &self,
+        hook: Hook,
+        exchange: &mut Box<Exchange>,
+        call: impl FnOnce(&GuestHooks, &mut Store<Data>) -> wasmtime::Result<(types::HeadDecision,)>,
+    ) -> Result<HeadDecision, Failure> {
+        let local_reply_max = self.prepared.shared.limits.local_reply_bytes;
+        let decision = self.run(hook, exchange, Body::NONE, call, |(decision,)| {
+            Ok(match decision {
+                types::HeadDecision::Proceed => HeadDecision::Proceed,
+                types::HeadDecision::SkipBody => HeadDecision::SkipBody,
+                types::HeadDecision::WaitForBody => HeadDecision::WaitForBody,
+                types::HeadDecision::Respond(response) => {
+                    HeadDecision::Respond(local_response(response, local_reply_max)?)
+                }
+            })
+        })?;
+        self.decided(Decision::from(&decision));
+        Ok(decision)
+    }
+
+    fn body_hook(
+        &self,
+        hook: Hook,
+        exchange: &mut Box<Exchange>,
+        body: Body<'_>,
+        call: impl FnOnce(&GuestHooks, &mut Store<Data>) -> wasmtime::Result<(types::BodyDecision,)>,
+    ) -> Result<BodyDecision, Failure> {
+        let limits = self.prepared.shared.limits;
+        // A response whose head is gone cannot be taken back.
+        let too_late = exchange.phase == Phase::ResponseBody;
+        let decision = self.run(hook, exchange, body, call, |(decision,)| {
+            Ok(match decision {
+                types::BodyDecision::Pass => BodyDecision::Pass,
+                types::BodyDecision::Hold => BodyDecision::Hold,
+                types::BodyDecision::Replace(bytes) if bytes.len() > limits.body_bytes => {
+                    let message = format!(
+                        "it put {} bytes in place of a body chunk, over the limit `body` of {}",
+                        bytes.len(),
+                        limits.body_bytes
+                    );
+                    return Err((FailureKind::BodyLimit, message));
+                }
+                types::BodyDecision::Replace(bytes) => BodyDecision::Replace(bytes),
+                types::BodyDecision::Respond(_) if too_late => {
+                    let message = "it answered `respond` to a response body whose head is on its \
+                                   way; `wait-for-body` keeps the head back";
+                    return Err((FailureKind::InvalidOutput, message.to_owned()));
+                }
+                types::BodyDecision::Respond(response) => {
+                    BodyDecision::Respond(local_response(response, limits.local_reply_bytes)?)
+                }
+            })
+        })?;
+        self.decided(Decision::from(&decision));
+        Ok(decision)
+    }
+}
+
+impl Drop for WasmFilter {
+    fn drop(&mut self) {
+        if self.instance.get_mut().is_some() {
+            self.prepared.shared.stats.instance_retired(self.worker);
+        }
+    }
+}
+
+/// What a body hook is about.
+#[derive(Clone, Copy)]
+struct Body<'b> {
+    held: &'b [u8],
+    chunk_bytes: usize,
+}
+
+impl Body<'_> {
+    const NONE: Body<'static> = Body { held: &[], chunk_bytes: 0 };
+}
+
+/// The instance of an exchange, which counts itself out when the exchange is over.
+struct OwnedInstance {
+    instance: Option<Instance>,
+    prepared: Arc<Prepared>,
+    worker: usize,
+}
+
+impl OwnedInstance {
+    fn new(instance: Instance, prepared: Arc<Prepared>, worker: usize) -> Self {
+        OwnedInstance { instance: Some(instance), prepared, worker }
+    }
+
+    fn release(mut self: Box<Self>) -> Option<Instance> {
+        self.instance.take()
+    }
+}
+
+impl Drop for OwnedInstance {
+    fn drop(&mut self) {
+        if self.instance.is_some() {
+            self.prepared.shared.stats.instance_retired(self.worker);
+        }
+    }
+}
+
+/// Checks a response that a guest made.
+fn local_response(
+    response: types::LocalResponse,
+    body_max: usize,
+) -> Result<LocalResponse, (FailureKind, String)> {
+    let refused = |why: String| Err((FailureKind::InvalidOutput, why));
+    let types::LocalResponse { status, headers, body } = response;
+    if !(200..=599).contains(&status) {
+        return refused(format!("its local response has status {status}; 200 to 599 are allowed"));
+    }
+    if body.len() > body_max {
+        return refused(format!(
+            "its local response has {} bytes, over the limit `local_reply` of {body_max}",
+            body.len()
+        ));
+    }
+    let mut bytes = 0;
+    for field in &headers {
+        bytes += field.name.len() + field.value.len() + 4;
+        let shown = crate::capability::log::printable(&field.name, 64);
+        let Ok(name) = Name::parse(field.name.as_bytes()) else {
+            return refused(format!("its local response has a field `{shown}`, which is no name"));
+        };
+        if is_host_owned(name) {
+            return refused(format!("its local response sets `{shown}`, which belongs to the host"));
+        }
+        if !is_value(&field.value) {
+            return refused(format!("its local response has control bytes in field `{shown}`"));
+        }
+    }
+    if headers.len() > HEAD_FIELDS_MAX || bytes > HEAD_BYTES_MAX {
+        return refused(format!(
+            "its local response has {} fields of {bytes} bytes; {HEAD_FIELDS_MAX} of \
+             {HEAD_BYTES_MAX} are allowed",
+            headers.len()
+        ));
+    }
+    let headers = headers.into_iter().map(|field| (field.name, field.value)).collect();
+    Ok(LocalResponse { status, headers, body })
+}
+
+/// A hook the chain called although the component does not have it: the chain asks `hooks` first.
+fn absent(hook: Hook) -> wasmtime::Error {
+    super::instance::HostRefusal::new(format!("`{}` is not exported", hook.name()))
+}
+
+impl Filter for WasmFilter {
+    fn name(&self) -> &str {
+        &self.prepared.shared.name
+    }
+
+    fn hooks(&self) -> Hooks {
+        self.prepared.code.hooks()
+    }
+
+    fn fail_policy(&self) -> FailPolicy {
+        self.prepared.fail_policy
+    }
+
+    fn body_bytes_max(&self) -> usize {
+        self.prepared.shared.limits.body_bytes
+    }
+
+    fn body_overflow(&self, hook: Hook) -> Failure {
+        let message = format!("it would hold more than the limit `body` of {} bytes", self.body_bytes_max());
+        self.fail(hook, Crash { kind: FailureKind::BodyLimit, message })
+    }
+
+    fn on_request(&self, exchange: &mut Box<Exchange>) -> Result<HeadDecision, Failure> {
+        self.head_hook(Hook::OnRequest, exchange, |hooks, store| match &hooks.on_request {
+            Some(hook) => hook.call(store, ()),
+            None => Err(absent(Hook::OnRequest)),
+        })
+    }
+
+    fn on_request_body(
+        &self,
+        exchange: &mut Box<Exchange>,
+        held: &[u8],
+        chunk: &[u8],
+        last: bool,
+    ) -> Result<BodyDecision, Failure> {
+        let body = Body { held, chunk_bytes: chunk.len() };
+        self.body_hook(Hook::OnRequestBody, exchange, body, |hooks, store| {
+            match hooks.on_request_body {
+                Some(hook) => hook.call(store, (chunk, last)),
+                None => Err(absent(Hook::OnRequestBody)),
+            }
+        })
+    }
+
+    fn on_request_trailers(&self, exchange: &mut Box<Exchange>) -> Result<(), Failure> {
+        let hook = Hook::OnRequestTrailers;
+        let call = |hooks: &GuestHooks, store: &mut Store<Data>| match &hooks.on_request_trailers {
+            Some(hook) => hook.call(store, ()),
+            None => Err(absent(hook)),
+        };
+        self.run(hook, exchange, Body::NONE, call, Ok)
+    }
+
+    fn on_response(&self, exchange: &mut Box<Exchange>) -> Result<HeadDecision, Failure> {
+        self.head_hook(Hook::OnResponse, exchange, |hooks, store| match &hooks.on_response {
+            Some(hook) => hook.call(store, ()),
+            None => Err(absent(Hook::OnResponse)),
+        })
+    }
+
+    fn on_response_body(
+        &self,
+        exchange: &mut Box<Exchange>,
+        held: &[u8],
+        chunk: &[u8],
+        last: bool,
+    ) -> Result<BodyDecision, Failure> {
+        let body = Body { held, chunk_bytes: chunk.len() };
+        self.body_hook(Hook::OnResponseBody, exchange, body, |hooks, store| {
+            match hooks.on_response_body {
+                Some(hook) => hook.call(store, (chunk, last)),
+                None => Err(absent(Hook::OnResponseBody)),
+            }
+        })
+    }
+
+    fn on_response_trailers(&self, exchange: &mut Box<Exchange>) -> Result<(), Failure> {
+        let hook = Hook::OnResponseTrailers;
+        let call = |hooks: &GuestHooks, store: &mut Store<Data>| match &hooks.on_response_trailers {
+            Some(hook) => hook.call(store, ()),
+            None => Err(absent(hook)),
+        };
+        self.run(hook, exchange, Body::NONE, call, Ok)
+    }
+
+    fn on_complete(&self, exchange: &mut Box<Exchange>, outcome: &Outcome) -> Result<(), Failure> {
+        let hook = Hook::OnComplete;
+        let outcome = GuestOutcome::from(outcome);
+        let call = |hooks: &GuestHooks, store: &mut Store<Data>| match &hooks.on_complete {
+            Some(hook) => hook.call(store, (outcome,)),
+            None => Err(absent(hook)),
+        };
+        self.run(hook, exchange, Body::NONE, call, Ok)
+    }
+}
