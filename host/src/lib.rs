@@ -4,3 +4,5 @@ pub mod capability;
 pub mod chain;
 pub mod http;
 pub mod telemetry;
+pub mod proxy;
+pub mod wasm;

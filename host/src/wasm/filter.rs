@@ -17,7 +17,7 @@ use crate::chain::{
 use crate::http::edit::{HEAD_BYTES_MAX, HEAD_FIELDS_MAX, is_host_owned};
 use crate::http::fields::{Name, is_value};
 use crate::telemetry::Decision;
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use wasmtime::Store;
@@ -32,7 +32,9 @@ pub struct WasmFilter {
     worker: usize,
     presence: Presence,
     /// Empty after a failure, and with `Isolation::PerRequest`.
-    instance: RefCell<Option<Instance>>,
+    instance: RefCell<Option<Box<Instance>>>,
+    /// The body hook called last, for the log.
+    body_hook: Cell<Hook>,
 }
 
 type Data = super::instance::Data;
@@ -42,12 +44,18 @@ impl WasmFilter {
         prepared: Arc<Prepared>,
         worker: usize,
         presence: Presence,
-        instance: Option<Instance>,
+        instance: Option<Box<Instance>>,
     ) -> Self {
         if instance.is_some() {
             prepared.shared.stats.instance_created(worker);
         }
-        WasmFilter { prepared, worker, presence, instance: RefCell::new(instance) }
+        WasmFilter {
+            prepared,
+            worker,
+            presence,
+            instance: RefCell::new(instance),
+            body_hook: Cell::new(Hook::OnRequestBody),
+        }
     }
 
     /// The version it is of.
@@ -118,7 +126,7 @@ impl WasmFilter {
     }
 
     /// The instance for this call: the worker's, the exchange's, or a new one.
-    fn take_instance(&self, exchange: &mut Exchange) -> Result<Instance, Crash> {
+    fn take_instance(&self, exchange: &mut Exchange) -> Result<Box<Instance>, Crash> {
         let live = match self.prepared.isolation {
             Isolation::PerWorker => self.instance.borrow_mut().take(),
             Isolation::PerRequest => exchange
@@ -133,10 +141,10 @@ impl WasmFilter {
             Crash { kind: FailureKind::Unavailable, message: error.message() }
         })?;
         self.prepared.shared.stats.instance_created(self.worker);
-        Ok(made)
+        Ok(Box::new(made))
     }
 
-    fn put_instance(&self, exchange: &mut Exchange, instance: Instance, hook: Hook) {
+    fn put_instance(&self, exchange: &mut Exchange, instance: Box<Instance>, hook: Hook) {
         match self.prepared.isolation {
             Isolation::PerWorker => *self.instance.borrow_mut() = Some(instance),
             Isolation::PerRequest => {
@@ -199,6 +207,7 @@ impl WasmFilter {
         body: Body<'_>,
         call: impl FnOnce(&GuestHooks, &mut Store<Data>) -> wasmtime::Result<(types::BodyDecision,)>,
     ) -> Result<BodyDecision, Failure> {
+        self.body_hook.set(hook);
         let limits = self.prepared.shared.limits;
         // A response whose head is gone cannot be taken back.
         let too_late = exchange.phase == Phase::ResponseBody;
@@ -251,17 +260,17 @@ impl Body<'_> {
 
 /// The instance of an exchange, which counts itself out when the exchange is over.
 struct OwnedInstance {
-    instance: Option<Instance>,
+    instance: Option<Box<Instance>>,
     prepared: Arc<Prepared>,
     worker: usize,
 }
 
 impl OwnedInstance {
-    fn new(instance: Instance, prepared: Arc<Prepared>, worker: usize) -> Self {
+    fn new(instance: Box<Instance>, prepared: Arc<Prepared>, worker: usize) -> Self {
         OwnedInstance { instance: Some(instance), prepared, worker }
     }
 
-    fn release(mut self: Box<Self>) -> Option<Instance> {
+    fn release(mut self: Box<Self>) -> Option<Box<Instance>> {
         self.instance.take()
     }
 }
@@ -337,9 +346,9 @@ impl Filter for WasmFilter {
         self.prepared.shared.limits.body_bytes
     }
 
-    fn body_overflow(&self, hook: Hook) -> Failure {
+    fn body_overflow(&self) -> Failure {
         let message = format!("it would hold more than the limit `body` of {} bytes", self.body_bytes_max());
-        self.fail(hook, Crash { kind: FailureKind::BodyLimit, message })
+        self.fail(self.body_hook.get(), Crash { kind: FailureKind::BodyLimit, message })
     }
 
     fn on_request(&self, exchange: &mut Box<Exchange>) -> Result<HeadDecision, Failure> {

@@ -103,7 +103,7 @@ pub struct Prepared {
     pub(super) isolation: Isolation,
     pre: InstancePre<Data>,
     /// The instance that was the probe, for the first worker.
-    probe: Mutex<Option<Instance>>,
+    probe: Mutex<Option<Box<Instance>>>,
 }
 
 /// What every instance of a version refers to.
@@ -174,7 +174,7 @@ impl Prepared {
         let instance = prepared
             .instantiate(&presence, usize::MAX)
             .map_err(|error| load_error(&prepared.shared.name, error))?;
-        *lock(&prepared.probe) = Some(instance);
+        *lock(&prepared.probe) = Some(Box::new(instance));
         Ok(Arc::new(prepared))
     }
 
@@ -190,7 +190,7 @@ impl Prepared {
             (Isolation::PerWorker, Some(probe)) => Some(probe),
             (Isolation::PerWorker, None) => {
                 let made = self.instantiate(&presence, worker);
-                Some(made.map_err(|error| load_error(&self.shared.name, error))?)
+                Some(Box::new(made.map_err(|error| load_error(&self.shared.name, error))?))
             }
         };
         Ok(WasmFilter::new(self.clone(), worker, presence, instance))
