@@ -3,6 +3,6 @@
 pub mod capability;
 pub mod chain;
 pub mod http;
-pub mod telemetry;
 pub mod proxy;
+pub mod telemetry;
 pub mod wasm;

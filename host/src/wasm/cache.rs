@@ -95,10 +95,7 @@ impl Compiler {
     }
 
     /// The same, with another command for the child.
-    pub fn with_child(
-        directory: Option<PathBuf>,
-        child: ChildCommand,
-    ) -> Result<Self, CacheError> {
+    pub fn with_child(directory: Option<PathBuf>, child: ChildCommand) -> Result<Self, CacheError> {
         let directory = directory.unwrap_or_else(default_directory);
         make_private(&directory)?;
         let key = key(&directory)?;
@@ -149,7 +146,8 @@ impl Compiler {
     }
 
     fn compile_unsaved(&self, name: &str, bytes: &[u8]) -> Result<(Component, u64), LoadError> {
-        let code = compile_here(bytes).map_err(|why| compile_failed(name, CompileError::Invalid(why)))?;
+        let code =
+            compile_here(bytes).map_err(|why| compile_failed(name, CompileError::Invalid(why)))?;
         // SAFETY: the bytes were made by wasmtime in this process, a line above.
         let component = unsafe { Component::deserialize(self.runtime.engine(), &code) };
         let component = component.map_err(|error| LoadError::Unusable {
@@ -209,7 +207,7 @@ impl Compiler {
         let started = std::time::Instant::now();
         let temporary = Temporary::beside(entry).map_err(LoadError::Cache)?;
         child.run(bytes, &temporary.path).map_err(|error| compile_failed(name, error))?;
-        let saved = seal(&temporary.path, key)
+        seal(&temporary.path, key)
             .and_then(|()| rename(&temporary.path, entry))
             .map_err(LoadError::Cache)?;
         tracing::info!(
@@ -217,7 +215,6 @@ impl Compiler {
             milliseconds = started.elapsed().as_millis() as u64,
             "compiled a filter"
         );
-        let () = saved;
         if let How::Cached { directory, .. } = &self.how {
             self.prune(directory);
         }
@@ -274,7 +271,8 @@ fn check_kind(name: &str, bytes: &[u8]) -> Result<(), LoadError> {
 /// The name of an entry: everything the machine code depends on.
 fn entry_name(content: &blake3::Hash) -> String {
     let mut hasher = blake3::Hasher::new();
-    for part in [content.as_bytes().as_slice(), SETTINGS.as_bytes(), std::env::consts::ARCH.as_bytes()]
+    for part in
+        [content.as_bytes().as_slice(), SETTINGS.as_bytes(), std::env::consts::ARCH.as_bytes()]
     {
         hasher.update(&(part.len() as u64).to_le_bytes()).update(part);
     }
@@ -387,7 +385,7 @@ fn open_verified(entry: &Path, key: &[u8; MAC_BYTES]) -> Result<(File, u64), Ref
     };
     let unreadable = |_| Refusal::Untrusted("it cannot be read");
     let mut hasher = blake3::Hasher::new_keyed(key);
-    std::io::copy(&mut file.by_ref().take(code), &mut hasher).map_err(unreadable)?;
+    std::io::copy(&mut (&file).take(code), &mut hasher).map_err(unreadable)?;
     let mut mac = [0; MAC_BYTES];
     file.read_exact(&mut mac).map_err(unreadable)?;
     // `Hash` compares in constant time.

@@ -3,9 +3,7 @@
 //! An interface is linked only where it is granted (`linker`), so that nothing here asks for leave.
 
 use super::instance::{Data, HostRefusal};
-use super::types::{
-    KvError, Level, MetricError, MetricKind, Policy, Taken, Timestamp,
-};
+use super::types::{KvError, Level, MetricError, MetricKind, Policy, Taken, Timestamp};
 use crate::capability::{clock, kv, log, metrics, random, rate_limit};
 use crate::chain::Hook;
 use std::sync::Arc;

@@ -193,12 +193,8 @@ impl Shared {
         lock(&self.marks).retain(|mark| {
             let Some(mark) = mark.upgrade() else { return false };
             let recent = RECENT;
-            let went = mark.state.compare_exchange(
-                recent,
-                AWAY,
-                Ordering::SeqCst,
-                Ordering::SeqCst,
-            );
+            let went =
+                mark.state.compare_exchange(recent, AWAY, Ordering::SeqCst, Ordering::SeqCst);
             someone |= went != Err(AWAY);
             true
         });

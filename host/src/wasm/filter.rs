@@ -85,9 +85,8 @@ impl WasmFilter {
         let free = TIME_PER_BODY_BYTE * u32::try_from(body.chunk_bytes).unwrap_or(u32::MAX);
         exchange.add_filter_time(elapsed.saturating_sub(free));
         self.prepared.shared.stats.record_call(self.worker, hook, elapsed);
-        let outcome = outcome.and_then(|answer| {
-            accept(answer).map_err(|(kind, message)| Crash { kind, message })
-        });
+        let outcome = outcome
+            .and_then(|answer| accept(answer).map_err(|(kind, message)| Crash { kind, message }));
         health.report(self.worker, ended, admission, outcome.is_err());
         outcome.map_err(|crash| self.fail(hook, crash))
     }
@@ -137,9 +136,10 @@ impl WasmFilter {
         if let Some(instance) = live {
             return Ok(instance);
         }
-        let made = self.prepared.instantiate(&self.presence, self.worker).map_err(|error| {
-            Crash { kind: FailureKind::Unavailable, message: error.message() }
-        })?;
+        let made = self
+            .prepared
+            .instantiate(&self.presence, self.worker)
+            .map_err(|error| Crash { kind: FailureKind::Unavailable, message: error.message() })?;
         self.prepared.shared.stats.instance_created(self.worker);
         Ok(Box::new(made))
     }
@@ -307,7 +307,9 @@ fn local_response(
             return refused(format!("its local response has a field `{shown}`, which is no name"));
         };
         if is_host_owned(name) {
-            return refused(format!("its local response sets `{shown}`, which belongs to the host"));
+            return refused(format!(
+                "its local response sets `{shown}`, which belongs to the host"
+            ));
         }
         if !is_value(&field.value) {
             return refused(format!("its local response has control bytes in field `{shown}`"));
@@ -347,7 +349,8 @@ impl Filter for WasmFilter {
     }
 
     fn body_overflow(&self) -> Failure {
-        let message = format!("it would hold more than the limit `body` of {} bytes", self.body_bytes_max());
+        let message =
+            format!("it would hold more than the limit `body` of {} bytes", self.body_bytes_max());
         self.fail(self.body_hook.get(), Crash { kind: FailureKind::BodyLimit, message })
     }
 

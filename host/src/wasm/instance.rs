@@ -223,12 +223,8 @@ impl Instance {
         worker: usize,
     ) -> Result<Self, StartError> {
         let limits = &shared.limits;
-        let memory = MemoryLimit {
-            bytes: 0,
-            bytes_max: limits.memory_bytes,
-            elements: 0,
-            refused: false,
-        };
+        let memory =
+            MemoryLimit { bytes: 0, bytes_max: limits.memory_bytes, elements: 0, refused: false };
         let data = Data {
             exchange: Some(Box::default()),
             hook: Hook::Configure,

@@ -19,10 +19,14 @@ pub(super) fn link(
     granted: &Granted,
 ) -> std::result::Result<InstancePre<Data>, LoadError> {
     let engine = code.runtime.engine();
-    let unlinkable =
-        |error: wasmtime::Error| LoadError::Link { name: name.to_owned(), why: format!("{error:#}") };
-    let unknown =
-        |import: &str| LoadError::UnknownImport { name: name.to_owned(), import: import.to_owned() };
+    let unlinkable = |error: wasmtime::Error| LoadError::Link {
+        name: name.to_owned(),
+        why: format!("{error:#}"),
+    };
+    let unknown = |import: &str| LoadError::UnknownImport {
+        name: name.to_owned(),
+        import: import.to_owned(),
+    };
     let mut linker = Linker::<Data>::new(engine);
     for (import, item) in code.component.component_type().imports(engine) {
         let ComponentItem::ComponentInstance(imported) = item.ty else {
@@ -55,10 +59,7 @@ pub(super) fn link(
     linker.instantiate_pre(&code.component).map_err(unlinkable)
 }
 
-fn message_interface(
-    interface: &mut LinkerInstance<'_, Data>,
-    local: &str,
-) -> Option<Result<()>> {
+fn message_interface(interface: &mut LinkerInstance<'_, Data>, local: &str) -> Option<Result<()>> {
     Some(match local {
         "types" => Ok(()),
         "request" => messages::request(interface),

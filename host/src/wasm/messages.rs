@@ -9,7 +9,7 @@ use crate::chain::exchange::{Exchange, Message, Phase};
 use crate::chain::{self, Hook};
 use crate::http::fields::{Fields, Name};
 use wasmtime::component::{LinkerInstance, WasmList, WasmStr};
-use wasmtime::{AsContext, Result, StoreContext, StoreContextMut};
+use wasmtime::{Result, StoreContextMut};
 
 type Interface<'a> = LinkerInstance<'a, Data>;
 type Edited = (std::result::Result<(), EditError>,);
@@ -115,7 +115,8 @@ fn fields(interface: &mut Interface<'_>, message: Message) -> Result<()> {
     )?;
     interface.func_wrap("headers", move |store: StoreContextMut<'_, Data>, (): ()| {
         let every = fields_of(store.data(), message)?.into_iter().flat_map(Fields::iter);
-        let field = |(name, value): (&[u8], &[u8])| Field { name: lossy(name), value: value.to_vec() };
+        let field =
+            |(name, value): (&[u8], &[u8])| Field { name: lossy(name), value: value.to_vec() };
         Ok((every.map(field).collect::<Vec<Field>>(),))
     })?;
     edits(interface, message)
@@ -124,7 +125,9 @@ fn fields(interface: &mut Interface<'_>, message: Message) -> Result<()> {
 fn edits(interface: &mut Interface<'_>, message: Message) -> Result<()> {
     interface.func_wrap(
         "set-header",
-        move |mut store: StoreContextMut<'_, Data>, (name, value): (WasmStr, WasmStr)| -> Result<Edited> {
+        move |mut store: StoreContextMut<'_, Data>,
+              (name, value): (WasmStr, WasmStr)|
+              -> Result<Edited> {
             let edited = lend(&mut store, |exchange, memory| {
                 let (name, value) = (name.to_str(memory)?, value.to_str(memory)?);
                 Ok(exchange.set_field(message, name.as_bytes(), value.as_bytes()))
@@ -134,7 +137,9 @@ fn edits(interface: &mut Interface<'_>, message: Message) -> Result<()> {
     )?;
     interface.func_wrap(
         "set-header-bytes",
-        move |mut store: StoreContextMut<'_, Data>, (name, value): (WasmStr, WasmList<u8>)| -> Result<Edited> {
+        move |mut store: StoreContextMut<'_, Data>,
+              (name, value): (WasmStr, WasmList<u8>)|
+              -> Result<Edited> {
             let edited = lend(&mut store, |exchange, memory| {
                 let (name, value) = (name.to_str(memory)?, value.as_le_slice(memory));
                 Ok(exchange.set_field(message, name.as_bytes(), value))
@@ -144,7 +149,9 @@ fn edits(interface: &mut Interface<'_>, message: Message) -> Result<()> {
     )?;
     interface.func_wrap(
         "append-header",
-        move |mut store: StoreContextMut<'_, Data>, (name, value): (WasmStr, WasmStr)| -> Result<Edited> {
+        move |mut store: StoreContextMut<'_, Data>,
+              (name, value): (WasmStr, WasmStr)|
+              -> Result<Edited> {
             let edited = lend(&mut store, |exchange, memory| {
                 let (name, value) = (name.to_str(memory)?, value.to_str(memory)?);
                 Ok(exchange.append_field(message, name.as_bytes(), value.as_bytes()))
@@ -232,10 +239,10 @@ fn lossy(value: &[u8]) -> String {
 /// so the exchange leaves it for that long.
 fn lend<T>(
     store: &mut StoreContextMut<'_, Data>,
-    act: impl FnOnce(&mut Exchange, StoreContext<'_, Data>) -> Result<T>,
+    act: impl FnOnce(&mut Exchange, &StoreContextMut<'_, Data>) -> Result<T>,
 ) -> Result<T> {
     let mut exchange = store.data_mut().take_exchange();
-    let done = act(&mut exchange, store.as_context());
+    let done = act(&mut exchange, store);
     store.data_mut().put_exchange(exchange);
     done
 }

@@ -144,6 +144,7 @@ impl From<&chain::Outcome> for Outcome {
 #[derive(ComponentType, Lift, Clone, Copy, Debug)]
 #[component(enum)]
 #[repr(u8)]
+#[expect(dead_code, reason = "values are lifted from the guest's memory")]
 pub(super) enum Level {
     #[component(name = "error")]
     Error,
@@ -169,6 +170,7 @@ pub(super) struct Timestamp {
 #[derive(ComponentType, Lift, Clone, Copy, Debug)]
 #[component(enum)]
 #[repr(u8)]
+#[expect(dead_code, reason = "values are lifted from the guest's memory")]
 pub(super) enum MetricKind {
     #[component(name = "counter")]
     Counter,

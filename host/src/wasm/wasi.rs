@@ -10,9 +10,7 @@ use super::output::Stream;
 use super::types::Timestamp;
 use crate::capability::random;
 use wasmtime::component::types::{ComponentInstance, ComponentItem};
-use wasmtime::component::{
-    ComponentType, LinkerInstance, Lower, Resource, ResourceType, WasmList,
-};
+use wasmtime::component::{ComponentType, LinkerInstance, Lower, Resource, ResourceType, WasmList};
 use wasmtime::{Engine, Result, StoreContextMut};
 
 /// The versions of WASI whose interfaces are taken for known.
@@ -63,7 +61,8 @@ pub(super) fn link(
         if let ComponentItem::ComponentFunc(_) = item.ty
             && !function(interface, path, name)?
         {
-            let why = format!("`wasi:{path}` `{name}` was called: filters have no files or sockets");
+            let why =
+                format!("`wasi:{path}` `{name}` was called: filters have no files or sockets");
             interface.func_new(name, move |_, _, _, _| Err(HostRefusal::new(why.clone())))?;
         }
     }
@@ -86,8 +85,12 @@ fn resource_type(name: &str) -> ResourceType {
 fn function(interface: &mut Interface<'_>, path: &str, name: &str) -> Result<bool> {
     match path {
         "cli/environment" | "cli/exit" | "filesystem/preopens" => process(interface, name),
-        "cli/stdin" | "cli/stdout" | "cli/stderr" | "cli/terminal-stdin"
-        | "cli/terminal-stdout" | "cli/terminal-stderr" => standard_stream(interface, name),
+        "cli/stdin"
+        | "cli/stdout"
+        | "cli/stderr"
+        | "cli/terminal-stdin"
+        | "cli/terminal-stdout"
+        | "cli/terminal-stderr" => standard_stream(interface, name),
         "io/error" | "io/poll" => poll(interface, name),
         "io/streams" => match name.split_once('.') {
             Some(("[method]input-stream", method)) => input_stream(interface, name, method),
@@ -120,7 +123,9 @@ fn process(interface: &mut Interface<'_>, name: &str) -> Result<bool> {
             },
         )?,
         "exit-with-code" => interface
-            .func_wrap(name, |_: Context<'_>, (code,): (u8,)| -> Result<()> { Err(exited(code)) })?,
+            .func_wrap(name, |_: Context<'_>, (code,): (u8,)| -> Result<()> {
+                Err(exited(code))
+            })?,
         _ => return Ok(false),
     }
     Ok(true)
@@ -133,18 +138,16 @@ fn exited(code: u8) -> wasmtime::Error {
 fn standard_stream(interface: &mut Interface<'_>, name: &str) -> Result<bool> {
     let number = |stream: Stream| stream as u32;
     match name {
-        "get-stdin" => interface.func_wrap(name, |_: Context<'_>, (): ()| {
-            Ok((Resource::<InputStream>::new_own(0),))
-        })?,
+        "get-stdin" => interface
+            .func_wrap(name, |_: Context<'_>, (): ()| Ok((Resource::<InputStream>::new_own(0),)))?,
         "get-stdout" => interface.func_wrap(name, move |_: Context<'_>, (): ()| {
             Ok((Resource::<OutputStream>::new_own(number(Stream::Output)),))
         })?,
         "get-stderr" => interface.func_wrap(name, move |_: Context<'_>, (): ()| {
             Ok((Resource::<OutputStream>::new_own(number(Stream::Error)),))
         })?,
-        "get-terminal-stdin" => interface.func_wrap(name, |_: Context<'_>, (): ()| {
-            Ok((None::<Resource<TerminalInput>>,))
-        })?,
+        "get-terminal-stdin" => interface
+            .func_wrap(name, |_: Context<'_>, (): ()| Ok((None::<Resource<TerminalInput>>,)))?,
         "get-terminal-stdout" | "get-terminal-stderr" => {
             interface.func_wrap(name, |_: Context<'_>, (): ()| {
                 Ok((None::<Resource<TerminalOutput>>,))
@@ -162,18 +165,25 @@ fn poll(interface: &mut Interface<'_>, name: &str) -> Result<bool> {
                 Ok((String::new(),))
             })?;
         }
-        "[method]pollable.ready" => interface
-            .func_wrap(name, |_: Context<'_>, (_,): (Resource<Pollable>,)| Ok((true,)))?,
-        "[method]pollable.block" => interface
-            .func_wrap(name, |_: Context<'_>, (_,): (Resource<Pollable>,)| Ok(()))?,
+        "[method]pollable.ready" => {
+            interface.func_wrap(name, |_: Context<'_>, (_,): (Resource<Pollable>,)| Ok((true,)))?
+        }
+        "[method]pollable.block" => {
+            interface.func_wrap(name, |_: Context<'_>, (_,): (Resource<Pollable>,)| Ok(()))?
+        }
         "poll" => {
-            interface.func_wrap(name, |_: Context<'_>, (asked,): (WasmList<Resource<Pollable>>,)| {
-                let count = u32::try_from(asked.len()).unwrap_or(u32::MAX);
-                if count == 0 {
-                    return Err(HostRefusal::new("`wasi:io/poll` was called with an empty list"));
-                }
-                Ok(((0..count).collect::<Vec<u32>>(),))
-            })?;
+            interface.func_wrap(
+                name,
+                |_: Context<'_>, (asked,): (WasmList<Resource<Pollable>>,)| {
+                    let count = u32::try_from(asked.len()).unwrap_or(u32::MAX);
+                    if count == 0 {
+                        return Err(HostRefusal::new(
+                            "`wasi:io/poll` was called with an empty list",
+                        ));
+                    }
+                    Ok(((0..count).collect::<Vec<u32>>(),))
+                },
+            )?;
         }
         _ => return Ok(false),
     }
@@ -263,7 +273,8 @@ fn clocks(interface: &mut Interface<'_>, path: &str, name: &str) -> Result<bool>
             })?;
         }
         (_, "now") => {
-            interface.func_wrap(name, |store: Context<'_>, (): ()| Ok((monotonic(store.data()),)))?;
+            interface
+                .func_wrap(name, |store: Context<'_>, (): ()| Ok((monotonic(store.data()),)))?;
         }
         (_, "resolution") => interface.func_wrap(name, |_: Context<'_>, (): ()| Ok((1_u64,)))?,
         // A filter cannot wait: what it waits for is ready.
