@@ -144,9 +144,10 @@ struct Totals {
 }
 
 /// The rule, over times and totals that are given.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Judge {
     /// Totals at points in time, the oldest first: at most one a second, and one before the window.
+    /// Never empty.
     samples: VecDeque<(Duration, Totals)>,
     quarantine: Option<Quarantine>,
 }
@@ -156,6 +157,13 @@ struct Quarantine {
     length: Duration,
     until: Duration,
     probing: bool,
+}
+
+impl Default for Judge {
+    fn default() -> Self {
+        let beginning = (Duration::ZERO, Totals::default());
+        Judge { samples: VecDeque::from([beginning]), quarantine: None }
+    }
 }
 
 impl Judge {
@@ -173,10 +181,10 @@ impl Judge {
 
     /// After a failure, which `totals` hold: the length of the quarantine, if it begins.
     fn failed(&mut self, now: Duration, totals: Totals) -> Option<Duration> {
+        self.sample(now, totals);
         let before = self.samples.front().map_or(Totals::default(), |(_, totals)| *totals);
         let calls = totals.calls.saturating_sub(before.calls);
         let failures = totals.failures.saturating_sub(before.failures);
-        self.sample(now, totals);
         if self.quarantine.is_some() || calls < CALLS_MIN || failures.saturating_mul(2) <= calls {
             return None;
         }

@@ -20,6 +20,11 @@ mod output;
 mod types;
 mod wasi;
 
+#[cfg(test)]
+mod testing;
+#[cfg(test)]
+mod tests;
+
 pub use cache::Compiler;
 pub use component::{Capability, FilterCode, LoadError};
 pub use engine::Runtime;
