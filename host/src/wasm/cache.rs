@@ -14,7 +14,7 @@ use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 use wasmtime::component::Component;
 
 /// Entries kept; the least recently written go first.
@@ -26,6 +26,8 @@ const MAC_BYTES: usize = 32;
 const KEY_FILE: &str = "key";
 const ENTRY_SUFFIX: &str = ".filter";
 const TEMPORARY_SUFFIX: &str = ".new";
+/// Age of a temporary file whose writer is gone; no child lives this long.
+const ABANDONED_AFTER: Duration = Duration::from_secs(3600);
 
 /// Why the cache cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -96,9 +98,12 @@ impl Compiler {
 
     /// The same, with another command for the child.
     pub fn with_child(directory: Option<PathBuf>, child: ChildCommand) -> Result<Self, CacheError> {
-        let directory = directory.unwrap_or_else(default_directory);
-        make_private(&directory)?;
-        let key = key(&directory)?;
+        let (directory, key) = match directory {
+            Some(directory) => open_directory(directory)?,
+            // A home that cannot be written, as in many containers, is no reason to give up.
+            None => open_directory(default_directory())
+                .or_else(|_unusable| open_directory(temporary_directory()))?,
+        };
         let how = How::Cached { directory, key, child };
         Ok(Compiler { runtime: Runtime::new()?, how, counters: CacheCounters::default() })
     }
@@ -207,7 +212,7 @@ impl Compiler {
         let started = std::time::Instant::now();
         let temporary = Temporary::beside(entry).map_err(LoadError::Cache)?;
         child.run(bytes, &temporary.path).map_err(|error| compile_failed(name, error))?;
-        seal(&temporary.path, key)
+        seal(&temporary.path, entry, key)
             .and_then(|()| rename(&temporary.path, entry))
             .map_err(LoadError::Cache)?;
         tracing::info!(
@@ -230,25 +235,52 @@ impl Compiler {
     /// Removes the oldest entries beyond the limits, and what a killed child left behind.
     fn prune(&self, directory: &Path) {
         let Ok(listing) = std::fs::read_dir(directory) else { return };
-        let mut entries: Vec<(SystemTime, u64, PathBuf)> = listing
-            .flatten()
-            .filter(|item| item.file_name().as_encoded_bytes().ends_with(ENTRY_SUFFIX.as_bytes()))
-            .filter_map(|item| {
-                let known = item.metadata().ok()?;
-                Some((known.modified().ok()?, known.len(), item.path()))
-            })
-            .collect();
-        entries.sort_by(|a, b| b.0.cmp(&a.0));
-        let mut bytes = 0;
-        for (nth, (_, size, path)) in entries.iter().enumerate() {
-            bytes += size;
-            // The newest one stays in any case: it is the one being loaded.
-            let over = nth >= CACHE_ENTRIES_MAX || bytes > CACHE_BYTES_MAX;
-            if nth > 0 && over && std::fs::remove_file(path).is_err() {
+        let files: Vec<KnownFile> = listing.flatten().filter_map(KnownFile::of).collect();
+        for path in surplus(files, SystemTime::now()) {
+            if std::fs::remove_file(path).is_err() {
                 self.counters.failed_writes.fetch_add(1, Ordering::Relaxed);
             }
         }
     }
+}
+
+/// A file of the cache directory.
+#[derive(Clone, Debug)]
+struct KnownFile {
+    written: SystemTime,
+    bytes: u64,
+    path: PathBuf,
+}
+
+impl KnownFile {
+    fn of(item: std::fs::DirEntry) -> Option<Self> {
+        let known = item.metadata().ok()?;
+        Some(KnownFile { written: known.modified().ok()?, bytes: known.len(), path: item.path() })
+    }
+
+    fn is(&self, suffix: &str) -> bool {
+        self.path.as_os_str().as_encoded_bytes().ends_with(suffix.as_bytes())
+    }
+}
+
+/// What is to go: the oldest entries beyond the limits, and temporary files that nobody finishes.
+fn surplus(files: Vec<KnownFile>, now: SystemTime) -> Vec<PathBuf> {
+    let abandoned = |file: &KnownFile| {
+        let age = now.duration_since(file.written).unwrap_or_default();
+        file.is(TEMPORARY_SUFFIX) && age > ABANDONED_AFTER
+    };
+    let (mut entries, others): (Vec<_>, Vec<_>) =
+        files.into_iter().partition(|file| file.is(ENTRY_SUFFIX));
+    entries.sort_by(|a, b| b.written.cmp(&a.written));
+    let mut bytes = 0_u64;
+    let old = entries.into_iter().enumerate().filter(|(nth, entry)| {
+        bytes = bytes.saturating_add(entry.bytes);
+        // The newest one stays in any case: it is the one being loaded.
+        *nth > 0 && (*nth >= CACHE_ENTRIES_MAX || bytes > CACHE_BYTES_MAX)
+    });
+    let mut surplus: Vec<PathBuf> = old.map(|(_, entry)| entry.path).collect();
+    surplus.extend(others.into_iter().filter(abandoned).map(|file| file.path));
+    surplus
 }
 
 fn compile_failed(name: &str, source: CompileError) -> LoadError {
@@ -283,8 +315,17 @@ fn default_directory() -> PathBuf {
     let set = |name| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
     set("XDG_CACHE_HOME")
         .or_else(|| set("HOME").map(|home| home.join(".cache")))
-        .map(|base| base.join("pillion"))
-        .unwrap_or_else(|| std::env::temp_dir().join(format!("pillion-{}", this_user())))
+        .map_or_else(temporary_directory, |base| base.join("pillion"))
+}
+
+fn temporary_directory() -> PathBuf {
+    std::env::temp_dir().join(format!("pillion-{}", this_user()))
+}
+
+fn open_directory(directory: PathBuf) -> Result<(PathBuf, [u8; MAC_BYTES]), CacheError> {
+    make_private(&directory)?;
+    let key = key(&directory)?;
+    Ok((directory, key))
 }
 
 fn this_user() -> u32 {
@@ -336,18 +377,8 @@ fn owned(file: &File) -> Result<u64, &'static str> {
 /// The key of the cache, made on first use.
 fn key(directory: &Path) -> Result<[u8; MAC_BYTES], CacheError> {
     let path = directory.join(KEY_FILE);
-    let new = Temporary::beside(&path)?;
-    let fresh: [u8; MAC_BYTES] = rand::random();
-    OpenOptions::new()
-        .write(true)
-        .open(&new.path)
-        .and_then(|mut file| file.write_all(&fresh))
-        .map_err(io("write the key", &new.path))?;
-    // A link fails where there is a key already, also one of a process that starts now.
-    match std::fs::hard_link(&new.path, &path) {
-        Ok(()) => {}
-        Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
-        Err(error) => return Err(io("create the key", &path)(error)),
+    if !path.exists() {
+        make_key(&path)?;
     }
     let mut file = open(&path).map_err(io("open the key", &path))?;
     let untrusted = |why| CacheError::Untrusted { path: path.clone(), why };
@@ -361,6 +392,22 @@ fn key(directory: &Path) -> Result<[u8; MAC_BYTES], CacheError> {
     let mut key = [0; MAC_BYTES];
     file.read_exact(&mut key).map_err(io("read the key", &path))?;
     Ok(key)
+}
+
+fn make_key(path: &Path) -> Result<(), CacheError> {
+    let new = Temporary::beside(path)?;
+    let fresh: [u8; MAC_BYTES] = rand::random();
+    OpenOptions::new()
+        .write(true)
+        .open(&new.path)
+        .and_then(|mut file| file.write_all(&fresh))
+        .map_err(io("write the key", &new.path))?;
+    // A link fails where there is a key already: one of a process that starts now.
+    match std::fs::hard_link(&new.path, path) {
+        Ok(()) => Ok(()),
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(()),
+        Err(error) => Err(io("create the key", path)(error)),
+    }
 }
 
 /// Opens without following a link and without waiting on a pipe.
@@ -384,7 +431,7 @@ fn open_verified(entry: &Path, key: &[u8; MAC_BYTES]) -> Result<(File, u64), Ref
         return Err(Refusal::Untrusted("it is too short"));
     };
     let unreadable = |_| Refusal::Untrusted("it cannot be read");
-    let mut hasher = blake3::Hasher::new_keyed(key);
+    let mut hasher = mac_hasher(key, entry);
     std::io::copy(&mut (&file).take(code), &mut hasher).map_err(unreadable)?;
     let mut mac = [0; MAC_BYTES];
     file.read_exact(&mut mac).map_err(unreadable)?;
@@ -395,11 +442,19 @@ fn open_verified(entry: &Path, key: &[u8; MAC_BYTES]) -> Result<(File, u64), Ref
     Ok((file, code))
 }
 
-/// Appends the keyed hash to what the child wrote. Code behind an ELF image is not looked at.
-fn seal(path: &Path, key: &[u8; MAC_BYTES]) -> Result<(), CacheError> {
+/// A keyed hash that holds the name of the entry already: code is valid for one component only.
+fn mac_hasher(key: &[u8; MAC_BYTES], entry: &Path) -> blake3::Hasher {
+    let name = entry.file_name().map(|name| name.as_encoded_bytes()).unwrap_or_default();
+    let mut hasher = blake3::Hasher::new_keyed(key);
+    hasher.update(&(name.len() as u64).to_le_bytes()).update(name);
+    hasher
+}
+
+/// Appends the keyed hash to what the child wrote; what stands behind an ELF image is not looked at.
+fn seal(path: &Path, entry: &Path, key: &[u8; MAC_BYTES]) -> Result<(), CacheError> {
     let attempt = || -> std::io::Result<()> {
         let mut file = OpenOptions::new().read(true).write(true).open(path)?;
-        let mut hasher = blake3::Hasher::new_keyed(key);
+        let mut hasher = mac_hasher(key, entry);
         std::io::copy(&mut file, &mut hasher)?;
         file.seek(SeekFrom::End(0))?;
         file.write_all(hasher.finalize().as_bytes())?;
@@ -437,5 +492,267 @@ impl Temporary {
 impl Drop for Temporary {
     fn drop(&mut self) {
         let _moved_already = std::fs::remove_file(&self.path);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wasm::testing::{PROCEED, on_request};
+    use std::os::unix::fs::PermissionsExt;
+    use std::sync::atomic::AtomicU32;
+
+    /// The child of these tests: this very program, told to run the test below alone.
+    const CHILD_OUTPUT: &str = "PILLION_TEST_COMPILE_OUTPUT";
+
+    /// Not a test of its own: what the children of the other tests run.
+    #[test]
+    fn compile_child() {
+        if let Some(output) = std::env::args_os().next_back().filter(|_| is_child()) {
+            let code = crate::wasm::compile::child_main(Path::new(&output));
+            std::process::exit(if code == std::process::ExitCode::SUCCESS { 0 } else { 3 });
+        }
+    }
+
+    fn is_child() -> bool {
+        std::env::var_os(CHILD_OUTPUT).is_some()
+    }
+
+    fn child() -> ChildCommand {
+        let mut child = ChildCommand::this_program().unwrap();
+        let program = std::mem::replace(&mut child.program, PathBuf::from("/usr/bin/env"));
+        child.arguments = vec![
+            format!("{CHILD_OUTPUT}=1").into(),
+            program.into(),
+            "--exact".into(),
+            "wasm::cache::tests::compile_child".into(),
+            "--nocapture".into(),
+            // What follows is a filter that matches nothing more.
+        ];
+        child
+    }
+
+    struct Directory(PathBuf);
+
+    impl Directory {
+        fn new() -> Self {
+            static NUMBER: AtomicU32 = AtomicU32::new(0);
+            let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+            let name = format!("pillion-cache-{}-{number}", std::process::id());
+            Directory(std::env::temp_dir().join(name))
+        }
+
+        fn compiler(&self) -> Compiler {
+            Compiler::with_child(Some(self.0.clone()), child()).unwrap()
+        }
+
+        fn entry(&self) -> PathBuf {
+            let listing = std::fs::read_dir(&self.0).unwrap();
+            let files: Vec<KnownFile> = listing.flatten().filter_map(KnownFile::of).collect();
+            assert!(files.iter().all(|file| !file.is(TEMPORARY_SUFFIX)), "{files:?}");
+            files.into_iter().find(|file| file.is(ENTRY_SUFFIX)).unwrap().path
+        }
+    }
+
+    impl Drop for Directory {
+        fn drop(&mut self) {
+            std::fs::remove_dir_all(&self.0).unwrap();
+        }
+    }
+
+    /// Hits, misses, rejected.
+    fn counts(compiler: &Compiler) -> [u64; 3] {
+        let CacheCounters { hits, misses, rejected, .. } = compiler.counters();
+        [hits, misses, rejected].map(|counter| counter.load(Ordering::Relaxed))
+    }
+
+    #[test]
+    fn a_component_is_compiled_once_and_then_mapped() {
+        let directory = Directory::new();
+        let guest = on_request(&[], "", PROCEED);
+        let compiler = directory.compiler();
+        let code = compiler.load("a", &guest).unwrap();
+        assert_eq!(code.version().len(), 12);
+        assert!(code.content_hash().starts_with(&*code.version()));
+        compiler.load("b", &guest).unwrap();
+        assert_eq!(counts(&compiler), [1, 1, 0]);
+        // Another process, with the same key.
+        let other = directory.compiler();
+        other.load("a", &guest).unwrap();
+        assert_eq!(counts(&other), [1, 0, 0]);
+        for path in [directory.entry(), directory.0.join(KEY_FILE)] {
+            assert_eq!(std::fs::metadata(path).unwrap().mode() & 0o777, 0o600);
+        }
+        assert_eq!(std::fs::metadata(&directory.0).unwrap().mode() & 0o777, 0o700);
+    }
+
+    #[test]
+    fn an_entry_that_is_not_ours_whole_is_refused_and_compiled_anew() {
+        let directory = Directory::new();
+        let guest = on_request(&[], "", PROCEED);
+        directory.compiler().load("a", &guest).unwrap();
+        let entry = directory.entry();
+        let whole = std::fs::read(&entry).unwrap();
+        let flipped = |at: usize| {
+            let mut bytes = whole.clone();
+            bytes[at] ^= 1;
+            bytes
+        };
+        let last = whole.len() - 1;
+        for bytes in [
+            Vec::new(),
+            whole[..MAC_BYTES - 1].to_vec(),
+            whole[..last].to_vec(),
+            [whole.as_slice(), b"x"].concat(),
+            flipped(0),
+            flipped(last / 2),
+            flipped(last),
+        ] {
+            std::fs::write(&entry, &bytes).unwrap();
+            let compiler = directory.compiler();
+            compiler.load("a", &guest).unwrap();
+            assert_eq!(counts(&compiler), [0, 0, 1], "{} bytes", bytes.len());
+            compiler.load("a", &guest).unwrap();
+            assert_eq!(counts(&compiler), [1, 0, 1]);
+        }
+    }
+
+    #[test]
+    fn an_entry_that_others_could_have_written_is_refused() {
+        let directory = Directory::new();
+        let guest = on_request(&[], "", PROCEED);
+        let compiler = directory.compiler();
+        compiler.load("a", &guest).unwrap();
+        let entry = directory.entry();
+        std::fs::set_permissions(&entry, PermissionsExt::from_mode(0o622)).unwrap();
+        compiler.load("a", &guest).unwrap();
+        assert_eq!(counts(&compiler), [0, 1, 1]);
+        // A link is not followed, even to an entry that would do.
+        let elsewhere = directory.0.join("elsewhere");
+        std::fs::rename(&entry, &elsewhere).unwrap();
+        std::os::unix::fs::symlink(&elsewhere, &entry).unwrap();
+        compiler.load("a", &guest).unwrap();
+        assert_eq!(counts(&compiler), [0, 1, 2]);
+    }
+
+    #[test]
+    fn an_entry_sealed_with_another_key_is_refused() {
+        let directory = Directory::new();
+        directory.compiler().load("a", &on_request(&[], "", PROCEED)).unwrap();
+        std::fs::write(directory.0.join(KEY_FILE), [7; MAC_BYTES]).unwrap();
+        let other = directory.compiler();
+        other.load("a", &on_request(&[], "", PROCEED)).unwrap();
+        assert_eq!(counts(&other), [0, 0, 1]);
+    }
+
+    #[test]
+    fn an_entry_under_the_name_of_another_is_refused() {
+        let directory = Directory::new();
+        let compiler = directory.compiler();
+        compiler.load("a", &on_request(&[], "", PROCEED)).unwrap();
+        let first = directory.entry();
+        let moved = directory.0.join("moved");
+        std::fs::rename(&first, &moved).unwrap();
+        let other = on_request(&[], "other", PROCEED);
+        compiler.load("b", &other).unwrap();
+        std::fs::rename(&moved, directory.entry()).unwrap();
+        compiler.load("b", &other).unwrap();
+        assert_eq!(counts(&compiler), [0, 2, 1]);
+    }
+
+    #[test]
+    fn a_directory_or_key_that_others_could_use_is_refused() {
+        let directory = Directory::new();
+        drop(directory.compiler());
+        let refused = || {
+            let error = Compiler::with_child(Some(directory.0.clone()), child()).err().unwrap();
+            assert!(matches!(error, CacheError::Untrusted { .. }), "{error}");
+            error.to_string()
+        };
+        let key = directory.0.join(KEY_FILE);
+        std::fs::set_permissions(&key, PermissionsExt::from_mode(0o640)).unwrap();
+        assert!(refused().contains("others may read it"));
+        std::fs::set_permissions(&key, PermissionsExt::from_mode(0o600)).unwrap();
+        std::fs::write(&key, [0; MAC_BYTES - 1]).unwrap();
+        assert!(refused().contains("wrong length"));
+        std::fs::set_permissions(&directory.0, PermissionsExt::from_mode(0o720)).unwrap();
+        assert!(refused().contains("others may write to it"));
+        std::fs::set_permissions(&directory.0, PermissionsExt::from_mode(0o700)).unwrap();
+    }
+
+    #[test]
+    fn what_the_compiler_says_comes_back_from_the_child() {
+        let directory = Directory::new();
+        let mut guest = on_request(&[], "", PROCEED);
+        guest.truncate(guest.len() - 20);
+        let error = directory.compiler().load("a", &guest).err().unwrap();
+        assert_eq!(error.to_string(), "failed to compile component `a`");
+        let LoadError::Compile { source: CompileError::Invalid(why), .. } = &error else {
+            panic!("{error:?}")
+        };
+        assert!(why.contains("unexpected end") || why.contains("offset"), "{why}");
+    }
+
+    #[test]
+    fn a_child_that_takes_too_long_is_killed() {
+        let directory = Directory::new();
+        let mut sleeper = child();
+        sleeper.program = PathBuf::from("/bin/sh");
+        // Waits for the end of a pipe that never ends.
+        sleeper.arguments = vec!["-c".into(), "exec sleep 1000".into()];
+        sleeper.wall_time_max = Duration::from_millis(20);
+        let compiler = Compiler::with_child(Some(directory.0.clone()), sleeper).unwrap();
+        let error = compiler.load("a", &on_request(&[], "", PROCEED)).err().unwrap();
+        assert!(
+            matches!(error, LoadError::Compile { source: CompileError::TimedOut(_), .. }),
+            "{error:?}"
+        );
+    }
+
+    #[test]
+    fn a_child_that_dies_or_cannot_start_is_reported() {
+        let directory = Directory::new();
+        let mut broken = child();
+        broken.program = PathBuf::from("/bin/sh");
+        broken.arguments = vec!["-c".into(), "echo gone >&2; kill -SEGV $$".into()];
+        let compiler = Compiler::with_child(Some(directory.0.clone()), broken.clone()).unwrap();
+        let guest = on_request(&[], "", PROCEED);
+        let LoadError::Compile { source, .. } = compiler.load("a", &guest).err().unwrap() else {
+            panic!("it did not compile")
+        };
+        assert!(source.to_string().ends_with(": gone"), "{source}");
+        broken.program = PathBuf::from("/nonexistent");
+        let compiler = Compiler::with_child(Some(directory.0.clone()), broken).unwrap();
+        let LoadError::Compile { source, .. } = compiler.load("a", &guest).err().unwrap() else {
+            panic!("it did not compile")
+        };
+        assert_eq!(source.to_string(), "failed to run the compiling process `/nonexistent`");
+    }
+
+    #[test]
+    fn the_oldest_entries_beyond_the_limits_go() {
+        let now = SystemTime::now();
+        let file = |number: u64, bytes, suffix: &str| KnownFile {
+            written: now - Duration::from_secs(number),
+            bytes,
+            path: PathBuf::from(format!("/{number}{suffix}")),
+        };
+        let many = |count: usize| {
+            (0..count as u64).map(|number| file(number, 1, ENTRY_SUFFIX)).collect::<Vec<_>>()
+        };
+        assert!(surplus(many(CACHE_ENTRIES_MAX - 1), now).is_empty());
+        assert!(surplus(many(CACHE_ENTRIES_MAX), now).is_empty());
+        let oldest = PathBuf::from(format!("/{CACHE_ENTRIES_MAX}{ENTRY_SUFFIX}"));
+        assert_eq!(surplus(many(CACHE_ENTRIES_MAX + 1), now), [oldest]);
+
+        let of = |bytes| vec![file(1, bytes, ENTRY_SUFFIX), file(2, 1, ENTRY_SUFFIX)];
+        assert!(surplus(of(CACHE_BYTES_MAX - 2), now).is_empty());
+        assert!(surplus(of(CACHE_BYTES_MAX - 1), now).is_empty());
+        assert_eq!(surplus(of(CACHE_BYTES_MAX), now), [PathBuf::from("/2.filter")]);
+
+        let kept = vec![file(3600, 1, TEMPORARY_SUFFIX), file(9999, 1, "key")];
+        assert!(surplus(kept, now).is_empty());
+        let abandoned = surplus(vec![file(3601, 1, TEMPORARY_SUFFIX)], now);
+        assert_eq!(abandoned, [PathBuf::from("/3601.new")]);
     }
 }

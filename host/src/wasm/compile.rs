@@ -202,3 +202,31 @@ fn limit(resource: libc::__rlimit_resource_t, value: u64) {
     // pointer to it.
     let _lower_already = unsafe { libc::setrlimit(resource, &limit) };
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::process::ExitStatusExt;
+
+    #[test]
+    fn the_end_of_a_child_is_told_apart() {
+        let exited = |code: i32| ExitStatus::from_raw(code << 8);
+        let of = |status, said: &str| verdict(status, said.to_owned());
+        assert!(of(exited(0), "warning").is_ok());
+        assert!(matches!(of(exited(3), "bad"), Err(CompileError::Invalid(why)) if why == "bad"));
+        let killed = ExitStatus::from_raw(libc::SIGXCPU);
+        assert!(matches!(of(killed, ""), Err(CompileError::TimedOut(CHILD_CPU_TIME_MAX))));
+        let aborted = ExitStatus::from_raw(libc::SIGABRT);
+        let starved = of(aborted, "memory allocation of 8 bytes failed").unwrap_err();
+        assert_eq!(starved.to_string(), "compiling needs more than 2048 MiB of memory");
+        assert!(matches!(of(aborted, "assertion"), Err(CompileError::Died { .. })));
+    }
+
+    #[test]
+    fn a_report_is_cut_and_its_writer_never_waits() {
+        for length in [REPORT_BYTES_MAX - 1, REPORT_BYTES_MAX, REPORT_BYTES_MAX + 1] {
+            let said = listen(std::io::repeat(b'x').take(length));
+            assert_eq!(said.len() as u64, length.min(REPORT_BYTES_MAX));
+        }
+    }
+}

@@ -83,7 +83,9 @@ impl WasmFilter {
         let ended = Instant::now();
         let elapsed = ended.saturating_duration_since(started);
         let free = TIME_PER_BODY_BYTE * u32::try_from(body.chunk_bytes).unwrap_or(u32::MAX);
-        exchange.add_filter_time(elapsed.saturating_sub(free));
+        // A longer time by the wall was not the guest's: its thread was kept from running.
+        let own = elapsed.min(self.prepared.shared.limits.time);
+        exchange.add_filter_time(own.saturating_sub(free));
         self.prepared.shared.stats.record_call(self.worker, hook, elapsed);
         let outcome = outcome
             .and_then(|answer| accept(answer).map_err(|(kind, message)| Crash { kind, message }));

@@ -15,7 +15,7 @@ use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
 use wasmtime::component::{ComponentNamedList, InstancePre, Lift, Lower, TypedFunc};
-use wasmtime::{ResourceLimiter, Store, Trap};
+use wasmtime::{ResourceLimiter, Store, Trap, UpdateDeadline};
 
 /// Elements of all tables of an instance. Large interpreters have some twenty thousand.
 const TABLE_ELEMENTS_MAX: usize = 100_000;
@@ -28,6 +28,12 @@ const HANDLES_MAX: usize = 1_024;
 const TRANSFER_SLACK_BYTES: usize = 2 * 1024 * 1024;
 /// Bytes of a wasmtime message in a log line.
 const REASON_BYTES_MAX: usize = 512;
+
+/// Processor time that a guest gets when its last tick has passed: ticks go by the wall, and a thread
+/// that was kept from running is no fault of its guest. A spinning one dies this much later.
+const GRACE: Duration = Duration::from_micros(500);
+/// Ticks for which a starved guest is waited for in all.
+const GRACE_TICKS_MAX: u32 = 100;
 
 /// How a call that gave no answer ended.
 #[derive(Debug)]
@@ -84,6 +90,7 @@ pub(super) struct Data {
     pub(super) shared: Arc<Shared>,
     output: Output,
     memory: MemoryLimit,
+    grace: Grace,
     worker: usize,
 }
 
@@ -138,6 +145,37 @@ impl Data {
             }
         }
     }
+}
+
+/// What a call got beyond its last tick.
+#[derive(Debug, Default)]
+struct Grace {
+    /// Processor time of the thread when the last tick had passed.
+    since: Option<Duration>,
+    ticks: u32,
+}
+
+impl Grace {
+    /// One tick more, or the end? `now` is the processor time of this thread.
+    fn tick(&mut self, now: Option<Duration>) -> UpdateDeadline {
+        let Some(now) = now else { return UpdateDeadline::Interrupt };
+        let since = *self.since.get_or_insert(now);
+        self.ticks += 1;
+        if now.saturating_sub(since) >= GRACE || self.ticks > GRACE_TICKS_MAX {
+            return UpdateDeadline::Interrupt;
+        }
+        UpdateDeadline::Continue(1)
+    }
+}
+
+/// Processor time that this thread has used.
+fn thread_time() -> Option<Duration> {
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: `time` is a valid `timespec` for the length of the call, which keeps no pointer to it.
+    let got = unsafe { libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, &mut time) };
+    let seconds = u64::try_from(time.tv_sec).ok()?;
+    let nanoseconds = u32::try_from(time.tv_nsec).ok()?;
+    (got == 0).then(|| Duration::new(seconds, nanoseconds))
 }
 
 /// Bounds what an instance may grow to.
@@ -232,6 +270,7 @@ impl Instance {
             shared: shared.clone(),
             output: Output::default(),
             memory,
+            grace: Grace::default(),
             worker,
         };
         let mut store = Store::new(code.runtime.engine(), data);
@@ -239,6 +278,7 @@ impl Instance {
         store.set_max_component_handles(HANDLES_MAX);
         let answer_max = limits.body_bytes.max(limits.local_reply_bytes);
         store.set_hostcall_fuel(answer_max.saturating_add(TRANSFER_SLACK_BYTES));
+        store.epoch_deadline_callback(|mut store| Ok(store.data_mut().grace.tick(thread_time())));
         store.set_epoch_deadline(ticks(limits.configure_time));
         presence.enter();
         let instance = pre.instantiate(&mut store);
@@ -287,6 +327,7 @@ impl Instance {
         let data = self.store.data_mut();
         data.hook = hook;
         data.memory.refused = false;
+        data.grace = Grace::default();
         std::mem::swap(data.exchange.as_mut().expect(IN_PLACE), exchange);
         self.store.set_epoch_deadline(ticks(time));
         presence.enter();
@@ -371,4 +412,50 @@ fn crash(store: &mut Store<Data>, error: &wasmtime::Error) -> Crash {
         format!("{reason}; its last words: {}", log::printable(&words, usize::MAX))
     };
     Crash { kind, message }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn goes_on(grace: &mut Grace, now: Duration) -> bool {
+        matches!(grace.tick(Some(now)), UpdateDeadline::Continue(1))
+    }
+
+    #[test]
+    fn grace_is_counted_in_processor_time() {
+        let start = Duration::from_secs(7);
+        let mut grace = Grace::default();
+        assert!(goes_on(&mut grace, start));
+        assert!(goes_on(&mut grace, start + GRACE - Duration::from_nanos(1)));
+        assert!(!goes_on(&mut grace, start + GRACE));
+    }
+
+    #[test]
+    fn a_starved_guest_is_not_waited_for_without_end() {
+        let mut grace = Grace::default();
+        for _ in 0..GRACE_TICKS_MAX {
+            assert!(goes_on(&mut grace, Duration::ZERO));
+        }
+        assert!(!goes_on(&mut grace, Duration::ZERO));
+        assert!(matches!(Grace::default().tick(None), UpdateDeadline::Interrupt));
+    }
+
+    #[test]
+    fn the_processor_time_of_a_thread_goes_forward() {
+        let start = thread_time().unwrap();
+        while thread_time().unwrap() == start {
+            std::hint::spin_loop();
+        }
+    }
+
+    #[test]
+    fn tables_have_a_limit() {
+        let mut limit = MemoryLimit { bytes: 0, bytes_max: 0, elements: 0, refused: false };
+        assert!(limit.table_growing(0, TABLE_ELEMENTS_MAX - 1, None).unwrap());
+        assert!(limit.table_growing(0, 1, None).unwrap());
+        assert!(!limit.refused);
+        assert!(!limit.table_growing(1, 2, None).unwrap());
+        assert!(limit.refused);
+    }
 }

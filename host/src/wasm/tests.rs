@@ -2,15 +2,16 @@
 
 use super::component::{Capability, LoadError};
 use super::filter::WasmFilter;
-use super::prepared::{Isolation, Limits};
+use super::prepared::{Isolation, Limits, Prepared};
 use super::testing::{
     Import, LIFT, LIFT_CONFIGURE, PROCEED, component, filter, load, logged, on_request, prepare,
     request, spec,
 };
+use crate::capability::State;
 use crate::chain::{Exchange, FailureKind, Filter, HeadDecision, Hook, Hooks};
 use crate::http::Name;
 use crate::telemetry::Decision;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Traps when the request has a field `x`, else proceeds.
 fn trapping(trap: &str) -> Vec<u8> {
@@ -328,8 +329,10 @@ fn what_is_no_filter_is_refused_with_the_reason() {
     let mut torn = on_request(&[], "", PROCEED);
     torn.truncate(torn.len() - 20);
     assert_eq!(message(&torn), "failed to compile component `test`");
-    let large = vec![0; super::compile::COMPONENT_BYTES_MAX + 1];
-    assert!(message(&large).contains("has at most 64 MiB"));
+    for (over, refused) in [(-1, "is not a"), (0, "is not a"), (1, "has at most 64 MiB")] {
+        let bytes = super::compile::COMPONENT_BYTES_MAX.saturating_add_signed(over);
+        assert!(message(&vec![0; bytes]).contains(refused), "{over}");
+    }
 }
 
 #[test]
@@ -477,4 +480,34 @@ fn sixteen_poisoned_exchanges_cost_no_other() {
         assert!(decision, "{number}");
     }
     assert_eq!(filter.prepared().stats().failures(FailureKind::Trap), 16);
+}
+
+#[test]
+fn a_thread_that_was_kept_from_running_costs_its_guest_nothing() {
+    let code =
+        load(&on_request(&[], "", "(loop (br_if 0 (i32.const 0))) (i32.const 512)")).unwrap();
+    let engine = code.runtime.engine().clone();
+    let state = State::new(Instant::now());
+    let prepared = Prepared::build(spec(), code, &state, 1).unwrap();
+    let presence = prepared.code.runtime.presence();
+    let mut instance = prepared.instantiate(&presence, 0).unwrap();
+    let answer = instance.call(
+        &presence,
+        Hook::OnRequest,
+        Duration::from_millis(5),
+        &mut Box::default(),
+        |hooks, store| {
+            // As if every tick of the deadline had passed before the guest's first instruction.
+            (0..100).for_each(|_| engine.increment_epoch());
+            hooks.on_request.unwrap().call(store, ())
+        },
+    );
+    assert!(answer.is_ok(), "{answer:?}");
+}
+
+#[test]
+fn a_filter_can_be_handed_to_another_thread() {
+    let filter = filter(spec(), &trapping("unreachable"));
+    let served = std::thread::spawn(move || request(&filter, &mut Box::default())).join().unwrap();
+    assert_eq!(served, Ok(HeadDecision::Proceed));
 }
