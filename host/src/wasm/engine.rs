@@ -72,7 +72,7 @@ pub(super) fn compiling_engine() -> Result<Engine, EngineError> {
 /// come at once.
 pub(super) fn ticks(time: Duration) -> u64 {
     let ticks = time.as_nanos().div_ceil(TICK.as_nanos());
-    u64::try_from(ticks).unwrap_or(u64::MAX / 2).min(u64::MAX / 2).max(1) + 1
+    u64::try_from(ticks).unwrap_or(u64::MAX).clamp(1, u64::MAX / 2) + 1
 }
 
 /// Settings of both engines: what they disagree on makes a compiled filter unusable.

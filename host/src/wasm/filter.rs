@@ -4,18 +4,16 @@
 //! logged. An instance that failed is thrown away with its store; the next call gets a new one. The
 //! fail policy is the chain's to apply.
 
+use super::answer;
 use super::engine::Presence;
 use super::health::Admission;
 use super::instance::{Crash, Hooks as GuestHooks, Instance};
 use super::prepared::{Isolation, Prepared};
 use super::types::{self, Outcome as GuestOutcome};
-use crate::chain::exchange::Phase;
 use crate::chain::{
     BodyDecision, Exchange, FailPolicy, Failure, FailureKind, Filter, HeadDecision, Hook, Hooks,
-    LocalResponse, Outcome,
+    Outcome,
 };
-use crate::http::edit::{HEAD_BYTES_MAX, HEAD_FIELDS_MAX, is_host_owned};
-use crate::http::fields::{Name, is_value};
 use crate::telemetry::Decision;
 use std::cell::{Cell, RefCell};
 use std::sync::Arc;
@@ -70,7 +68,7 @@ impl WasmFilter {
         exchange: &mut Box<Exchange>,
         body: Body<'_>,
         call: impl FnOnce(&GuestHooks, &mut Store<Data>) -> wasmtime::Result<R>,
-        accept: impl FnOnce(R) -> Result<D, (FailureKind, String)>,
+        accept: impl FnOnce(R) -> Result<D, Crash>,
     ) -> Result<D, Failure> {
         let started = Instant::now();
         let health = &self.prepared.health;
@@ -87,8 +85,7 @@ impl WasmFilter {
         let own = elapsed.min(self.prepared.shared.limits.time);
         exchange.add_filter_time(own.saturating_sub(free));
         self.prepared.shared.stats.record_call(self.worker, hook, elapsed);
-        let outcome = outcome
-            .and_then(|answer| accept(answer).map_err(|(kind, message)| Crash { kind, message }));
+        let outcome = outcome.and_then(accept);
         health.report(self.worker, ended, admission, outcome.is_err());
         outcome.map_err(|crash| self.fail(hook, crash))
     }
@@ -133,7 +130,7 @@ impl WasmFilter {
             Isolation::PerRequest => exchange
                 .take_guest()
                 .and_then(|guest| guest.downcast::<OwnedInstance>().ok())
-                .and_then(|owned| owned.release()),
+                .and_then(|mut owned| owned.release()),
         };
         if let Some(instance) = live {
             return Ok(instance);
@@ -187,17 +184,9 @@ impl WasmFilter {
         exchange: &mut Box<Exchange>,
         call: impl FnOnce(&GuestHooks, &mut Store<Data>) -> wasmtime::Result<(types::HeadDecision,)>,
     ) -> Result<HeadDecision, Failure> {
-        let local_reply_max = self.prepared.shared.limits.local_reply_bytes;
-        let decision = self.run(hook, exchange, Body::NONE, call, |(decision,)| {
-            Ok(match decision {
-                types::HeadDecision::Proceed => HeadDecision::Proceed,
-                types::HeadDecision::SkipBody => HeadDecision::SkipBody,
-                types::HeadDecision::WaitForBody => HeadDecision::WaitForBody,
-                types::HeadDecision::Respond(response) => {
-                    HeadDecision::Respond(local_response(response, local_reply_max)?)
-                }
-            })
-        })?;
+        let limits = &self.prepared.shared.limits;
+        let accept = |(decision,)| answer::head(decision, limits);
+        let decision = self.run(hook, exchange, Body::NONE, call, accept)?;
         self.decided(Decision::from(&decision));
         Ok(decision)
     }
@@ -210,32 +199,10 @@ impl WasmFilter {
         call: impl FnOnce(&GuestHooks, &mut Store<Data>) -> wasmtime::Result<(types::BodyDecision,)>,
     ) -> Result<BodyDecision, Failure> {
         self.body_hook.set(hook);
-        let limits = self.prepared.shared.limits;
-        // A response whose head is gone cannot be taken back.
-        let too_late = exchange.phase == Phase::ResponseBody;
-        let decision = self.run(hook, exchange, body, call, |(decision,)| {
-            Ok(match decision {
-                types::BodyDecision::Pass => BodyDecision::Pass,
-                types::BodyDecision::Hold => BodyDecision::Hold,
-                types::BodyDecision::Replace(bytes) if bytes.len() > limits.body_bytes => {
-                    let message = format!(
-                        "it put {} bytes in place of a body chunk, over the limit `body` of {}",
-                        bytes.len(),
-                        limits.body_bytes
-                    );
-                    return Err((FailureKind::BodyLimit, message));
-                }
-                types::BodyDecision::Replace(bytes) => BodyDecision::Replace(bytes),
-                types::BodyDecision::Respond(_) if too_late => {
-                    let message = "it answered `respond` to a response body whose head is on its \
-                                   way; `wait-for-body` keeps the head back";
-                    return Err((FailureKind::InvalidOutput, message.to_owned()));
-                }
-                types::BodyDecision::Respond(response) => {
-                    BodyDecision::Respond(local_response(response, limits.local_reply_bytes)?)
-                }
-            })
-        })?;
+        let limits = &self.prepared.shared.limits;
+        let phase = exchange.phase;
+        let accept = |(decision,)| answer::body(decision, phase, limits);
+        let decision = self.run(hook, exchange, body, call, accept)?;
         self.decided(Decision::from(&decision));
         Ok(decision)
     }
@@ -272,7 +239,7 @@ impl OwnedInstance {
         OwnedInstance { instance: Some(instance), prepared, worker }
     }
 
-    fn release(mut self: Box<Self>) -> Option<Box<Instance>> {
+    fn release(&mut self) -> Option<Box<Instance>> {
         self.instance.take()
     }
 }
@@ -283,49 +250,6 @@ impl Drop for OwnedInstance {
             self.prepared.shared.stats.instance_retired(self.worker);
         }
     }
-}
-
-/// Checks a response that a guest made.
-fn local_response(
-    response: types::LocalResponse,
-    body_max: usize,
-) -> Result<LocalResponse, (FailureKind, String)> {
-    let refused = |why: String| Err((FailureKind::InvalidOutput, why));
-    let types::LocalResponse { status, headers, body } = response;
-    if !(200..=599).contains(&status) {
-        return refused(format!("its local response has status {status}; 200 to 599 are allowed"));
-    }
-    if body.len() > body_max {
-        return refused(format!(
-            "its local response has {} bytes, over the limit `local_reply` of {body_max}",
-            body.len()
-        ));
-    }
-    let mut bytes = 0;
-    for field in &headers {
-        bytes += field.name.len() + field.value.len() + 4;
-        let shown = crate::capability::log::printable(&field.name, 64);
-        let Ok(name) = Name::parse(field.name.as_bytes()) else {
-            return refused(format!("its local response has a field `{shown}`, which is no name"));
-        };
-        if is_host_owned(name) {
-            return refused(format!(
-                "its local response sets `{shown}`, which belongs to the host"
-            ));
-        }
-        if !is_value(&field.value) {
-            return refused(format!("its local response has control bytes in field `{shown}`"));
-        }
-    }
-    if headers.len() > HEAD_FIELDS_MAX || bytes > HEAD_BYTES_MAX {
-        return refused(format!(
-            "its local response has {} fields of {bytes} bytes; {HEAD_FIELDS_MAX} of \
-             {HEAD_BYTES_MAX} are allowed",
-            headers.len()
-        ));
-    }
-    let headers = headers.into_iter().map(|field| (field.name, field.value)).collect();
-    Ok(LocalResponse { status, headers, body })
 }
 
 /// A hook the chain called although the component does not have it: the chain asks `hooks` first.

@@ -12,11 +12,14 @@ pub mod filter;
 pub mod health;
 pub mod prepared;
 
+mod answer;
 mod capabilities;
 mod instance;
+mod limits;
 mod linker;
 mod messages;
 mod output;
+mod trust;
 mod types;
 mod wasi;
 
