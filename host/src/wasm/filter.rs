@@ -80,10 +80,8 @@ impl WasmFilter {
         let outcome = self.admitted(hook, exchange, body.held, call);
         let ended = Instant::now();
         let elapsed = ended.saturating_duration_since(started);
-        let free = TIME_PER_BODY_BYTE * u32::try_from(body.chunk_bytes).unwrap_or(u32::MAX);
-        // A longer time by the wall was not the guest's: its thread was kept from running.
-        let own = elapsed.min(self.prepared.shared.limits.time);
-        exchange.add_filter_time(own.saturating_sub(free));
+        let charged = charged(elapsed, self.prepared.shared.limits.time, body.chunk_bytes);
+        exchange.add_filter_time(charged);
         self.prepared.shared.stats.record_call(self.worker, hook, elapsed);
         let outcome = outcome.and_then(accept);
         health.report(self.worker, ended, admission, outcome.is_err());
@@ -227,6 +225,13 @@ impl Body<'_> {
     const NONE: Body<'static> = Body { held: &[], chunk_bytes: 0 };
 }
 
+/// What a call takes of the time of its exchange.
+fn charged(elapsed: Duration, time_max: Duration, chunk_bytes: usize) -> Duration {
+    let free = TIME_PER_BODY_BYTE.saturating_mul(u32::try_from(chunk_bytes).unwrap_or(u32::MAX));
+    // A longer time by the wall was not the guest's: its thread was kept from running.
+    elapsed.min(time_max).saturating_sub(free)
+}
+
 /// The instance of an exchange, which counts itself out when the exchange is over.
 struct OwnedInstance {
     instance: Option<Box<Instance>>,
@@ -352,5 +357,20 @@ impl Filter for WasmFilter {
             None => Err(absent(hook)),
         };
         self.run(hook, exchange, Body::NONE, call, Ok)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_call_is_charged_for_its_own_time_beyond_that_of_its_body() {
+        let [micro, max] = [Duration::from_micros(1), Duration::from_millis(5)];
+        assert_eq!(charged(micro, max, 0), micro);
+        assert_eq!(charged(max + micro, max, 0), max);
+        assert_eq!(charged(micro, max, 99), micro - 99 * TIME_PER_BODY_BYTE);
+        assert_eq!(charged(micro, max, 100), Duration::ZERO);
+        assert_eq!(charged(micro, max, usize::MAX), Duration::ZERO);
     }
 }

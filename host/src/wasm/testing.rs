@@ -10,7 +10,7 @@ use super::prepared::{FilterSpec, Grants, Isolation, Limits, Prepared};
 use crate::capability::State;
 use crate::chain::{Exchange, FailPolicy, Failure, Filter, HeadDecision, Phase};
 use std::sync::{Arc, Mutex};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use tracing_subscriber::fmt::MakeWriter;
 
 /// The types of the contract, as a component imports them.
@@ -104,11 +104,33 @@ const STDERR: &str = r#"
 (core func $socket (canon lower (func $network "instance")))
 "#;
 
+const REQUEST_BODY: &str = r#"
+(import "pillion:filter/request-body@0.1.0" (instance $request-body
+  (export "held" (func (result (list u8))))
+  (export "held-length" (func (result u64)))))
+(core func $held (canon lower (func $request-body "held") (memory $memory) (realloc $realloc)))
+(core func $held-length (canon lower (func $request-body "held-length")))
+"#;
+
+const TRAILERS: &str = r#"
+(import "pillion:filter/trailers@0.1.0" (instance $trailers
+  (alias outer 1 $edit-error (type $e'))
+  (export "edit-error" (type $e (eq $e')))
+  (export "header-bytes" (func (param "name" string) (result (option (list u8)))))
+  (export "append-header" (func (param "name" string) (param "value" string)
+    (result (result (error $e)))))))
+(core func $trailer (canon lower (func $trailers "header-bytes")
+  (memory $memory) (realloc $realloc)))
+(core func $append-trailer (canon lower (func $trailers "append-header") (memory $memory)))
+"#;
+
 /// What a test guest imports besides the types.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Import {
     Request,
     Response,
+    RequestBody,
+    Trailers,
     Log,
     Stderr,
 }
@@ -124,6 +146,33 @@ pub(super) const LIFT: &str = r#"
   (canon lift (core func $guest "on-request") (memory $memory)))
 (instance $hook (export "on-request" (func $on-request)))
 (export "pillion:filter/on-request@0.1.0" (instance $hook))
+"#;
+
+/// Both body hooks, as the core function `on-body` of chunk and `last`.
+pub(super) const LIFT_BODIES: &str = r#"
+(func $on-body (param "chunk" (list u8)) (param "last" bool) (result $body-decision)
+  (canon lift (core func $guest "on-body") (memory $memory) (realloc $realloc)))
+(instance $request-hook (export "on-request-body" (func $on-body)))
+(export "pillion:filter/on-request-body@0.1.0" (instance $request-hook))
+(instance $response-hook (export "on-response-body" (func $on-body)))
+(export "pillion:filter/on-response-body@0.1.0" (instance $response-hook))
+"#;
+
+/// The trailer hooks and `on-complete`, of which the core function gets the flattened outcome.
+pub(super) const LIFT_ENDS: &str = r#"
+(func $on-trailers (canon lift (core func $guest "on-trailers")))
+(instance $request-end (export "on-request-trailers" (func $on-trailers)))
+(export "pillion:filter/on-request-trailers@0.1.0" (instance $request-end))
+(instance $response-end (export "on-response-trailers" (func $on-trailers)))
+(export "pillion:filter/on-response-trailers@0.1.0" (instance $response-end))
+(type $o' (record (field "status" (option u16)) (field "complete" bool)
+  (field "error" (option string)) (field "request-bytes" u64) (field "response-bytes" u64)
+  (field "duration-ns" u64) (field "upstream-ns" (option u64))))
+(export $outcome "outcome" (type $o'))
+(func $on-complete (param "outcome" $outcome)
+  (canon lift (core func $guest "on-complete") (memory $memory) (realloc $realloc)))
+(instance $complete-hook (export "on-complete" (func $on-complete)))
+(export "pillion:filter/on-complete@0.1.0" (instance $complete-hook))
 "#;
 
 pub(super) const LIFT_CONFIGURE: &str = r#"
@@ -158,6 +207,16 @@ pub(super) fn component(imports: &[Import], data: &str, functions: &str, exports
                 ],
             ),
             Import::Response => import(RESPONSE, &[("status", "(result i32)")]),
+            Import::RequestBody => {
+                import(REQUEST_BODY, &[("held", "(param i32)"), ("held-length", "(result i64)")])
+            }
+            Import::Trailers => import(
+                TRAILERS,
+                &[
+                    ("trailer", "(param i32 i32 i32)"),
+                    ("append-trailer", "(param i32 i32 i32 i32 i32)"),
+                ],
+            ),
             Import::Log => import(LOG, &[("write", "(param i32 i32 i32)")]),
             Import::Stderr => import(
                 STDERR,
@@ -187,13 +246,19 @@ pub(super) fn component(imports: &[Import], data: &str, functions: &str, exports
 
 pub(super) const PROCEED: &str = "(i32.const 512)";
 
-/// The spec of a filter `test` with default limits and no grants.
+/// The spec of a filter `test` with no grants, and with default limits but for the time, of which a
+/// busy machine may need much.
 pub(super) fn spec() -> FilterSpec {
     FilterSpec {
         name: Arc::from("test"),
         config_json: "{}".to_owned(),
         grants: Grants::default(),
-        limits: Limits::default(),
+        limits: Limits {
+            time: Duration::from_secs(10),
+            exchange_time: Duration::from_secs(30),
+            configure_time: Duration::from_secs(10),
+            ..Limits::default()
+        },
         fail_policy: FailPolicy::Closed,
         isolation: Isolation::PerWorker,
     }

@@ -4,11 +4,13 @@ use super::component::{Capability, LoadError};
 use super::filter::WasmFilter;
 use super::prepared::{Isolation, Limits, Prepared};
 use super::testing::{
-    Import, LIFT, LIFT_CONFIGURE, PROCEED, component, filter, load, logged, on_request, prepare,
-    request, spec,
+    Import, LIFT, LIFT_BODIES, LIFT_CONFIGURE, LIFT_ENDS, PROCEED, component, filter, load, logged,
+    on_request, prepare, request, spec,
 };
 use crate::capability::State;
-use crate::chain::{Exchange, FailureKind, Filter, HeadDecision, Hook, Hooks};
+use crate::chain::{
+    BodyDecision, Exchange, FailureKind, Filter, HeadDecision, Hook, Hooks, Outcome, Phase,
+};
 use crate::http::Name;
 use crate::telemetry::Decision;
 use std::time::{Duration, Instant};
@@ -102,7 +104,9 @@ fn a_trap_costs_its_own_exchange_alone_and_leaves_one_line() {
 
 #[test]
 fn a_spinning_guest_ends_at_its_deadline() {
-    let filter = filter(spec(), &trapping("(loop $for_ever (br $for_ever))"));
+    let mut spec = spec();
+    spec.limits = Limits::default();
+    let filter = filter(spec, &trapping("(loop $for_ever (br $for_ever))"));
     let mut exchange = poisoned();
     let failure = request(&filter, &mut exchange).unwrap_err();
     assert_eq!(failure.kind, FailureKind::Deadline);
@@ -113,8 +117,9 @@ fn a_spinning_guest_ends_at_its_deadline() {
 
 #[test]
 fn an_exchange_has_its_own_time() {
-    let filter = filter(spec(), &trapping("unreachable"));
-    let limit = Limits::default().exchange_time;
+    let spec = spec();
+    let limit = spec.limits.exchange_time;
+    let filter = filter(spec, &trapping("unreachable"));
     let mut exchange = Box::<Exchange>::default();
     exchange.add_filter_time(limit - Duration::from_nanos(1));
     assert_eq!(request(&filter, &mut exchange), Ok(HeadDecision::Proceed));
@@ -295,8 +300,6 @@ fn a_flood_of_log_lines_is_cut() {
     );
     let mut spec = spec();
     spec.grants.log = true;
-    spec.limits.time = Duration::from_secs(10);
-    spec.limits.exchange_time = Duration::from_secs(10);
     let filter = filter(spec, &on_request(&[Import::Log], "line", &body));
     let text = logged(|| {
         request(&filter, &mut Box::default()).unwrap();
@@ -510,4 +513,130 @@ fn a_filter_can_be_handed_to_another_thread() {
     let filter = filter(spec(), &trapping("unreachable"));
     let served = std::thread::spawn(move || request(&filter, &mut Box::default())).join().unwrap();
     assert_eq!(served, Ok(HeadDecision::Proceed));
+}
+
+/// A filter of both bodies.
+fn on_body(imports: &[Import], body: &str, body_bytes: usize) -> WasmFilter {
+    let functions = format!(r#"(func (export "on-body") (param i32 i32 i32) (result i32) {body})"#);
+    let mut spec = spec();
+    spec.limits.body_bytes = body_bytes;
+    filter(spec, &component(imports, "", &functions, LIFT_BODIES))
+}
+
+/// Puts the chunk it got in its own place.
+const ECHO: &str = "(i32.store8 (i32.const 512) (i32.const 1))
+    (i32.store (i32.const 516) (local.get 0)) (i32.store (i32.const 520) (local.get 1))
+    (i32.const 512)";
+
+#[test]
+fn a_body_chunk_goes_in_and_out_up_to_the_limit() {
+    let filter = on_body(&[], ECHO, 8);
+    let mut exchange = Box::<Exchange>::default();
+    for (chunk, allowed) in [(&b"1234567"[..], true), (b"12345678", true), (b"123456789", false)] {
+        let answers = [
+            filter.on_request_body(&mut exchange, b"", chunk, true),
+            filter.on_response_body(&mut exchange, b"", chunk, false),
+        ];
+        for answer in answers {
+            match answer {
+                Ok(decision) => {
+                    assert!(allowed);
+                    assert_eq!(decision, BodyDecision::Replace(chunk.to_vec()));
+                }
+                Err(failure) => {
+                    assert!(!allowed);
+                    assert_eq!(failure.kind, FailureKind::BodyLimit, "{}", failure.message);
+                }
+            }
+        }
+    }
+    assert_eq!(filter.prepared().stats().instances_created(), 1);
+}
+
+#[test]
+fn the_whole_chunk_of_a_pass_crosses_the_boundary() {
+    let filter = on_body(&[], ECHO, 1024 * 1024);
+    let chunk: Vec<u8> = (0..crate::chain::body::CHUNK_BYTES_MAX).map(|at| at as u8).collect();
+    let answer = filter.on_request_body(&mut Box::default(), b"", &chunk, false);
+    assert_eq!(answer, Ok(BodyDecision::Replace(chunk)));
+}
+
+#[test]
+fn held_bytes_are_seen_in_their_own_hook_alone() {
+    let body = "(call $held (i32.const 516))
+        (if (i64.ne (call $held-length) (i64.extend_i32_u (i32.load (i32.const 520))))
+          (then unreachable))
+        (i32.store8 (i32.const 512) (i32.const 1)) (i32.const 512)";
+    let filter = on_body(&[Import::RequestBody], body, 100);
+    let exchange = &mut Box::default();
+    let replaced = |with: &[u8]| Ok(BodyDecision::Replace(with.to_vec()));
+    assert_eq!(filter.on_request_body(exchange, b"held", b"x", false), replaced(b"held"));
+    assert_eq!(filter.on_request_body(exchange, b"", b"x", true), replaced(b""));
+    assert_eq!(filter.on_response_body(exchange, b"other", b"x", true), replaced(b""));
+}
+
+#[test]
+fn a_response_on_its_way_cannot_be_replaced_by_a_local_one() {
+    let body = "(i32.store8 (i32.const 512) (i32.const 3))
+        (i32.store16 (i32.const 516) (i32.const 403)) (i32.const 512)";
+    let filter = on_body(&[], body, 100);
+    let mut exchange = Box::<Exchange>::default();
+    exchange.phase = Phase::ResponseHead;
+    let early = filter.on_response_body(&mut exchange, b"", b"x", false);
+    assert!(matches!(early, Ok(BodyDecision::Respond(response)) if response.status == 403));
+    exchange.phase = Phase::ResponseBody;
+    let late = filter.on_response_body(&mut exchange, b"", b"x", false).unwrap_err();
+    assert_eq!(late.kind, FailureKind::InvalidOutput);
+    exchange.phase = Phase::RequestBody;
+    assert!(filter.on_request_body(&mut exchange, b"", b"x", false).is_ok());
+}
+
+#[test]
+fn a_body_that_would_be_held_beyond_the_limit_is_logged_with_its_hook() {
+    let filter = on_body(&[], "(i32.store8 (i32.const 512) (i32.const 2)) (i32.const 512)", 100);
+    filter.on_response_body(&mut Box::default(), b"", b"x", false).unwrap();
+    let text = logged(|| assert_eq!(filter.body_overflow().kind, FailureKind::BodyLimit));
+    assert!(text.contains(r#"hook="on-response-body" reason="body_limit""#), "{text}");
+    assert_eq!(filter.prepared().stats().failures(FailureKind::BodyLimit), 1);
+}
+
+#[test]
+fn trailers_are_there_in_their_hooks_and_the_outcome_at_the_end() {
+    // `on-complete` traps if it can read a trailer, or if the outcome is not 200, complete.
+    let functions = r#"
+        (func (export "on-trailers")
+          (call $trailer (i32.const 1024) (i32.const 4) (i32.const 600))
+          (if (i32.eqz (i32.load8_u (i32.const 600))) (then unreachable))
+          (call $append-trailer (i32.const 1028) (i32.const 5) (i32.load (i32.const 604))
+            (i32.load (i32.const 608)) (i32.const 600))
+          (if (i32.load8_u (i32.const 600)) (then unreachable)))
+        (func (export "on-complete")
+          (param i32 i32 i32 i32 i32 i32 i64 i64 i64 i32 i64)
+          (call $trailer (i32.const 1024) (i32.const 4) (i32.const 600))
+          (if (i32.load8_u (i32.const 600)) (then unreachable))
+          (if (i32.ne (local.get 1) (i32.const 200)) (then unreachable))
+          (if (i32.eqz (local.get 2)) (then unreachable))
+          (if (i64.ne (local.get 8) (i64.const 1500)) (then unreachable)))"#;
+    let filter = filter(spec(), &component(&[Import::Trailers], "x-inx-out", functions, LIFT_ENDS));
+    let mut exchange = Box::<Exchange>::default();
+    for phase in [Phase::RequestTrailers, Phase::ResponseTrailers] {
+        exchange.phase = phase;
+        exchange.trailers.clear();
+        exchange.trailers.append(Name::known("x-in"), b"1");
+        match phase {
+            Phase::RequestTrailers => filter.on_request_trailers(&mut exchange).unwrap(),
+            _ => filter.on_response_trailers(&mut exchange).unwrap(),
+        }
+        assert_eq!(exchange.trailers.get(Name::known("x-out")), Some(&b"1"[..]));
+    }
+    exchange.phase = Phase::Complete;
+    let mut outcome = Outcome {
+        status: Some(200),
+        complete: true,
+        duration: Duration::from_nanos(1500),
+        ..Outcome::default()
+    };
+    filter.on_complete(&mut exchange, &outcome).unwrap();
+    outcome.status = None;
+    assert_eq!(filter.on_complete(&mut exchange, &outcome).unwrap_err().kind, FailureKind::Trap);
 }
