@@ -28,6 +28,7 @@ pub(super) fn link(
         import: import.to_owned(),
     };
     let mut linker = Linker::<Data>::new(engine);
+    let mut resources = Vec::new();
     for (import, item) in code.component.component_type().imports(engine) {
         let ComponentItem::ComponentInstance(imported) = item.ty else {
             return Err(unknown(import));
@@ -51,7 +52,8 @@ pub(super) fn link(
             };
             linked.map_err(unlinkable)?;
         } else if let Some(path) = wasi_path(import) {
-            wasi::link(&mut interface, engine, path, &imported).map_err(unlinkable)?;
+            wasi::link(&mut interface, engine, path, &imported, &mut resources)
+                .map_err(unlinkable)?;
         } else {
             return Err(unknown(import));
         }

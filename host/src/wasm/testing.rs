@@ -98,6 +98,11 @@ const STDERR: &str = r#"
   (export "network" (type $n (sub resource)))
   (export "invented" (func (param "n" (borrow $n))))
   (export "instance" (func (result u32)))))
+(import "wasi:http/types@0.2.6" (instance $http
+  (alias outer 1 $io-error-type (type $e'))
+  (export "io-error" (type $e (eq $e')))
+  (export "fields" (type $f (sub resource)))
+  (export "invented" (func (param "e" (borrow $e)) (param "f" (borrow $f))))))
 (core func $get-stderr (canon lower (func $stderr "get-stderr")))
 (core func $write (canon lower (func $streams "[method]output-stream.blocking-write-and-flush")
   (memory $memory)))

@@ -44,17 +44,21 @@ enum StreamError {
 }
 
 /// Defines what a component imports of one WASI interface; `path` is its name without `wasi:` and
-/// version, as in `cli/stdout`.
+/// version, as in `cli/stdout`. `known` are the resources of the interfaces before it.
 pub(super) fn link(
     interface: &mut Interface<'_>,
     engine: &Engine,
     path: &str,
     imported: &ComponentInstance,
+    known: &mut Vec<ResourceType>,
 ) -> Result<()> {
-    // Resources first: the types of functions name them.
     for (name, item) in imported.exports(engine) {
-        if let ComponentItem::Resource(_) = item.ty {
-            interface.resource(name, resource_type(name), |_, _| Ok(()))?;
+        if let ComponentItem::Resource(resource) = item.ty {
+            // One that is used from another interface, maybe under another name, is defined there.
+            if !known.contains(&resource) {
+                known.push(resource);
+                interface.resource(name, resource_type(name), |_, _| Ok(()))?;
+            }
         }
     }
     for (name, item) in imported.exports(engine) {
