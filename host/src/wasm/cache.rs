@@ -3,7 +3,9 @@
 //! An entry that `trust` does not vouch for is refused, counted and compiled anew. The serving process
 //! only ever maps entries. Knows nothing of hooks and grants.
 
-use super::compile::{COMPONENT_BYTES_MAX, ChildCommand, CompileError, compile_here};
+use super::compile::{
+    COMPONENT_BYTES_MAX, ChildCommand, CompileError, CompileLimits, compile_here,
+};
 use super::component::{FilterCode, LoadError};
 use super::engine::{Runtime, SETTINGS};
 use super::trust::{
@@ -58,8 +60,8 @@ enum How {
 impl Compiler {
     /// A compiler with its cache in `directory`; without one, `pillion` in `$XDG_CACHE_HOME`,
     /// `~/.cache`, or `pillion-<user id>` in the directory for temporary files.
-    pub fn new(directory: Option<PathBuf>) -> Result<Self, CacheError> {
-        Compiler::with_child(directory, ChildCommand::this_program()?)
+    pub fn new(directory: Option<PathBuf>, limits: CompileLimits) -> Result<Self, CacheError> {
+        Compiler::with_child(directory, ChildCommand::this_program(limits)?)
     }
 
     /// The same, with another command for the child.
@@ -308,10 +310,13 @@ mod tests {
     /// Not a test of its own: what the children of the other tests run.
     #[test]
     fn compile_child() {
-        if let Some(output) = std::env::args_os().next_back().filter(|_| is_child()) {
-            let code = crate::wasm::compile::child_main(Path::new(&output));
-            std::process::exit(if code == std::process::ExitCode::SUCCESS { 0 } else { 3 });
+        if !is_child() {
+            return;
         }
+        let mut arguments: Vec<_> = std::env::args_os().collect();
+        let last = arguments.split_off(arguments.len() - 3);
+        let code = crate::wasm::compile::child_main(&last);
+        std::process::exit(if code == std::process::ExitCode::SUCCESS { 0 } else { 3 });
     }
 
     fn is_child() -> bool {
@@ -319,7 +324,7 @@ mod tests {
     }
 
     fn child() -> ChildCommand {
-        let mut child = ChildCommand::this_program().unwrap();
+        let mut child = ChildCommand::this_program(CompileLimits::default()).unwrap();
         let program = std::mem::replace(&mut child.program, PathBuf::from("/usr/bin/env"));
         child.arguments = vec![
             format!("{CHILD_OUTPUT}=1").into(),
@@ -327,7 +332,6 @@ mod tests {
             "--exact".into(),
             "wasm::cache::tests::compile_child".into(),
             "--nocapture".into(),
-            // What follows is a filter that matches nothing more.
         ];
         child
     }
@@ -500,13 +504,31 @@ mod tests {
         sleeper.program = PathBuf::from("/bin/sh");
         // Waits for the end of a pipe that never ends.
         sleeper.arguments = vec!["-c".into(), "exec sleep 1000".into()];
-        sleeper.wall_time_max = Duration::from_millis(20);
+        sleeper.limits.time = Duration::from_millis(20);
         let compiler = Compiler::with_child(Some(directory.0.clone()), sleeper).unwrap();
         let error = compiler.load("a", &on_request(&[], "", PROCEED)).err().unwrap();
         assert!(
             matches!(error, LoadError::Compile { source: CompileError::TimedOut(_), .. }),
             "{error:?}"
         );
+    }
+
+    #[test]
+    fn a_child_has_only_the_memory_it_is_given() {
+        let directory = Directory::new();
+        let mut starved = child();
+        // Enough to start, and not to compile.
+        starved.limits.memory_bytes = 48 << 20;
+        let compiler = Compiler::with_child(Some(directory.0.clone()), starved).unwrap();
+        // A function of a million additions.
+        let body =
+            format!("{} {PROCEED}", "(drop (i32.add (i32.const 1) (i32.const 2)))".repeat(300_000));
+        let LoadError::Compile { source, .. } =
+            compiler.load("a", &on_request(&[], "", &body)).err().unwrap()
+        else {
+            panic!("it did not compile")
+        };
+        assert!(matches!(source, CompileError::OutOfMemory(_)), "{source}");
     }
 
     #[test]

@@ -17,16 +17,25 @@ use std::time::Duration;
 pub const SUBCOMMAND: &str = "compile-child";
 /// Bytes of a component.
 pub const COMPONENT_BYTES_MAX: usize = 64 * 1024 * 1024;
-/// Address space of the child, in bytes.
-pub const CHILD_MEMORY_BYTES_MAX: u64 = 2 * 1024 * 1024 * 1024;
-/// Processor time of the child.
-pub const CHILD_CPU_TIME_MAX: Duration = Duration::from_secs(180);
-/// Time by the wall after which the child is killed.
-pub const CHILD_WALL_TIME_MAX: Duration = Duration::from_secs(300);
 /// What the child may say about a failure, in bytes; the rest is cut.
 const REPORT_BYTES_MAX: u64 = 8 * 1024;
 /// Exit code of a child that said on its standard error why it failed.
 const REPORTED: u8 = 3;
+
+/// What compiling one component may take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CompileLimits {
+    /// Time, by the wall: 60 s. Then the child is killed.
+    pub time: Duration,
+    /// Address space of the child: 2 GiB.
+    pub memory_bytes: u64,
+}
+
+impl Default for CompileLimits {
+    fn default() -> Self {
+        CompileLimits { time: Duration::from_secs(60), memory_bytes: 2 << 30 }
+    }
+}
 
 /// Why a component was not compiled.
 #[derive(Debug, thiserror::Error)]
@@ -34,11 +43,11 @@ pub enum CompileError {
     /// The compiler refused it.
     #[error("the component is not valid: {0}")]
     Invalid(String),
-    /// The child asked for more than [`CHILD_MEMORY_BYTES_MAX`].
-    #[error("compiling needs more than {} MiB of memory", CHILD_MEMORY_BYTES_MAX >> 20)]
-    OutOfMemory,
-    /// [`CHILD_CPU_TIME_MAX`] or [`CHILD_WALL_TIME_MAX`] is over.
-    #[error("compiling takes longer than {}", seconds(.0))]
+    /// [`CompileLimits::memory_bytes`].
+    #[error("compiling needs more memory than its limit of {} MiB", .0 >> 20)]
+    OutOfMemory(u64),
+    /// [`CompileLimits::time`] is over.
+    #[error("compiling takes longer than its limit of {} ms", .0.as_millis())]
     TimedOut(Duration),
     /// The child ended in another way.
     #[error("the compiling process ended with {status}: {said}")]
@@ -59,33 +68,25 @@ pub enum CompileError {
     },
 }
 
-fn seconds(time: &Duration) -> String {
-    format!("{} s", time.as_secs())
-}
-
 /// How to start a child.
 #[derive(Clone, Debug)]
 pub struct ChildCommand {
     /// The program.
     pub program: PathBuf,
-    /// Its arguments, before the path of the output.
+    /// Its arguments, before those of [`child_main`].
     pub arguments: Vec<OsString>,
-    /// Time by the wall after which it is killed.
-    pub wall_time_max: Duration,
+    /// What it may take.
+    pub limits: CompileLimits,
 }
 
 impl ChildCommand {
     /// This very program.
-    pub fn this_program() -> Result<Self, CompileError> {
+    pub fn this_program(limits: CompileLimits) -> Result<Self, CompileError> {
         let program = std::env::current_exe().map_err(|source| CompileError::Start {
             program: PathBuf::from("/proc/self/exe"),
             source,
         })?;
-        Ok(ChildCommand {
-            program,
-            arguments: vec![SUBCOMMAND.into()],
-            wall_time_max: CHILD_WALL_TIME_MAX,
-        })
+        Ok(ChildCommand { program, arguments: vec![SUBCOMMAND.into()], limits })
     }
 
     /// Runs the child on `component`; its output is at `output` when this is `Ok`.
@@ -93,6 +94,8 @@ impl ChildCommand {
         let start = |source| CompileError::Start { program: self.program.clone(), source };
         let mut child = Command::new(&self.program)
             .args(&self.arguments)
+            .arg(self.limits.memory_bytes.to_string())
+            .arg(self.cpu_seconds().to_string())
             .arg(output)
             .stdin(Stdio::piped())
             .stdout(Stdio::null())
@@ -101,9 +104,14 @@ impl ChildCommand {
             .map_err(start)?;
         let (status, said) = self.attend(&mut child, component).map_err(start)?;
         let Some(status) = status else {
-            return Err(CompileError::TimedOut(self.wall_time_max));
+            return Err(CompileError::TimedOut(self.limits.time));
         };
-        verdict(status, said)
+        verdict(status, said, &self.limits)
+    }
+
+    /// A backstop, should nobody be left to kill the child.
+    fn cpu_seconds(&self) -> u64 {
+        self.limits.time.as_secs() + 1
     }
 
     /// Feeds the child and waits for its end; no status: it was killed for its time.
@@ -126,7 +134,7 @@ impl ChildCommand {
             // A child that failed early reads no further: its report says more than a broken pipe.
             let _unread = stdin.write_all(component);
         }
-        let timed_out = end.recv_timeout(self.wall_time_max).is_err();
+        let timed_out = end.recv_timeout(self.limits.time).is_err();
         if timed_out {
             child.kill()?;
         }
@@ -144,7 +152,7 @@ fn listen(mut from: impl Read) -> String {
     String::from_utf8_lossy(&said).trim().to_owned()
 }
 
-fn verdict(status: ExitStatus, said: String) -> Result<(), CompileError> {
+fn verdict(status: ExitStatus, said: String, limits: &CompileLimits) -> Result<(), CompileError> {
     use std::os::unix::process::ExitStatusExt;
     if status.success() {
         return Ok(());
@@ -153,21 +161,27 @@ fn verdict(status: ExitStatus, said: String) -> Result<(), CompileError> {
         return Err(CompileError::Invalid(said));
     }
     if status.signal() == Some(libc::SIGXCPU) {
-        return Err(CompileError::TimedOut(CHILD_CPU_TIME_MAX));
+        return Err(CompileError::TimedOut(limits.time));
     }
     // Rust's allocator says so and aborts; wasmtime reports the failed mapping.
     if said.contains("memory allocation of") || said.contains("Cannot allocate memory") {
-        return Err(CompileError::OutOfMemory);
+        return Err(CompileError::OutOfMemory(limits.memory_bytes));
     }
     Err(CompileError::Died { status, said })
 }
 
-/// The child: compiles what comes on standard input into the file at `output`.
-pub fn child_main(output: &Path) -> ExitCode {
-    limit(libc::RLIMIT_AS, CHILD_MEMORY_BYTES_MAX);
-    limit(libc::RLIMIT_CPU, CHILD_CPU_TIME_MAX.as_secs());
+/// The child: compiles what comes on standard input. Its arguments are the bytes of memory and the
+/// seconds of processor time it may use, and the file for its output.
+pub fn child_main(arguments: &[OsString]) -> ExitCode {
+    let number = |argument: &OsString| argument.to_str()?.parse::<u64>().ok();
+    let [memory, seconds, output] = arguments else { return ExitCode::FAILURE };
+    let (Some(memory), Some(seconds)) = (number(memory), number(seconds)) else {
+        return ExitCode::FAILURE;
+    };
+    limit(libc::RLIMIT_AS, memory);
+    limit(libc::RLIMIT_CPU, seconds);
     limit(libc::RLIMIT_CORE, 0);
-    match compile_stdin(output) {
+    match compile_stdin(Path::new(output)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(why) => {
             let _nobody_listens = writeln!(std::io::stderr(), "{why}");
@@ -211,14 +225,15 @@ mod tests {
     #[test]
     fn the_end_of_a_child_is_told_apart() {
         let exited = |code: i32| ExitStatus::from_raw(code << 8);
-        let of = |status, said: &str| verdict(status, said.to_owned());
+        let limits = CompileLimits::default();
+        let of = |status, said: &str| verdict(status, said.to_owned(), &limits);
         assert!(of(exited(0), "warning").is_ok());
         assert!(matches!(of(exited(3), "bad"), Err(CompileError::Invalid(why)) if why == "bad"));
         let killed = ExitStatus::from_raw(libc::SIGXCPU);
-        assert!(matches!(of(killed, ""), Err(CompileError::TimedOut(CHILD_CPU_TIME_MAX))));
+        assert!(matches!(of(killed, ""), Err(CompileError::TimedOut(time)) if time == limits.time));
         let aborted = ExitStatus::from_raw(libc::SIGABRT);
         let starved = of(aborted, "memory allocation of 8 bytes failed").unwrap_err();
-        assert_eq!(starved.to_string(), "compiling needs more than 2048 MiB of memory");
+        assert_eq!(starved.to_string(), "compiling needs more memory than its limit of 2048 MiB");
         assert!(matches!(of(aborted, "assertion"), Err(CompileError::Died { .. })));
     }
 

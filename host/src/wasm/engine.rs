@@ -85,7 +85,8 @@ fn config() -> Config {
         .epoch_interruption(true)
         .cranelift_opt_level(OptLevel::Speed)
         .max_wasm_stack(GUEST_STACK_BYTES)
-        // Maps machine code back to wasm for backtraces, which are off.
+        // The guest's own words say more than the numbers of its functions.
+        .wasm_backtrace_max_frames(None)
         .generate_address_map(false)
         .wasm_memory64(false);
     config

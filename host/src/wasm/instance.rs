@@ -183,8 +183,7 @@ impl Instance {
         let mut store = Store::new(code.runtime.engine(), data);
         store.limiter(|data| &mut data.memory);
         store.set_max_component_handles(HANDLES_MAX);
-        let answer_max = limits.body_bytes.max(limits.local_reply_bytes);
-        store.set_hostcall_fuel(answer_max.saturating_add(TRANSFER_SLACK_BYTES));
+        store.set_hostcall_fuel(shared.transfer_bytes.saturating_add(TRANSFER_SLACK_BYTES));
         store.epoch_deadline_callback(|mut store| Ok(store.data_mut().grace.tick(thread_time())));
         store.set_epoch_deadline(ticks(limits.configure_time));
         presence.enter();
@@ -305,7 +304,7 @@ fn crash(store: &mut Store<Data>, error: &wasmtime::Error) -> Crash {
         None => FailureKind::InvalidOutput,
     };
     let reason = match kind {
-        FailureKind::Deadline => "its time is over".to_owned(),
+        FailureKind::Deadline => out_of_time(data),
         FailureKind::Memory => format!(
             "it wanted more than its {} KiB of memory or {TABLE_ELEMENTS_MAX} table elements",
             data.shared.limits.memory_bytes >> 10
@@ -319,4 +318,20 @@ fn crash(store: &mut Store<Data>, error: &wasmtime::Error) -> Crash {
         format!("{reason}; its last words: {}", log::printable(&words, usize::MAX))
     };
     Crash { kind, message }
+}
+
+fn out_of_time(data: &Data) -> String {
+    let limits = &data.shared.limits;
+    let milliseconds = |time: Duration| time.as_secs_f64() * 1e3;
+    match data.hook {
+        Hook::Configure => format!(
+            "it took longer than the limit `configure_time` of {} ms",
+            milliseconds(limits.configure_time)
+        ),
+        _ => format!(
+            "it took longer than the limits `time` of {} ms or `exchange_time` of {} ms",
+            milliseconds(limits.time),
+            milliseconds(limits.exchange_time)
+        ),
+    }
 }

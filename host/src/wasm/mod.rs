@@ -28,7 +28,8 @@ mod testing;
 #[cfg(test)]
 mod tests;
 
-pub use cache::Compiler;
+pub use cache::{CacheError, Compiler};
+pub use compile::CompileLimits;
 pub use component::{Capability, FilterCode, LoadError};
 pub use engine::Runtime;
 pub use filter::WasmFilter;

@@ -112,6 +112,8 @@ pub(super) struct Shared {
     pub(super) version: Arc<str>,
     pub(super) config_json: String,
     pub(super) limits: Limits,
+    /// The most that one call may rightly hand to the host, in bytes.
+    pub(super) transfer_bytes: usize,
     pub(super) stats: Arc<FilterStats>,
     pub(super) registry: Arc<metrics::Registry>,
     pub(super) start: Instant,
@@ -157,6 +159,8 @@ impl Prepared {
             grants,
         };
         let pre = link(&name, &code, &granted)?;
+        let value_bytes = granted.grants.kv.as_ref().map_or(0, |kv| kv.value_bytes);
+        let transfer_bytes = limits.body_bytes.max(limits.local_reply_bytes).max(value_bytes);
         let version = code.version();
         let shared = Arc::new(Shared {
             stats: Arc::new(FilterStats::new(name.clone(), version.clone(), workers)),
@@ -166,6 +170,7 @@ impl Prepared {
             version,
             config_json,
             limits,
+            transfer_bytes,
         });
         let health = Health::new(shared.clone(), workers);
         let probe = Mutex::default();

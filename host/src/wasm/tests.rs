@@ -432,7 +432,10 @@ fn configure_has_a_deadline() {
     slow.config_json = " ".repeat(101);
     slow.limits.configure_time = Duration::from_millis(10);
     let refused = prepare(slow, &configured()).err().unwrap();
-    assert_eq!(refused.to_string(), "filter `test` failed in `configure`: its time is over");
+    assert_eq!(
+        refused.to_string(),
+        "filter `test` failed in `configure`: it took longer than the limit `configure_time` of 10 ms"
+    );
 }
 
 #[test]
