@@ -2,4 +2,5 @@
 
 pub mod chain;
 pub mod http;
+pub mod http2;
 pub mod proxy;
