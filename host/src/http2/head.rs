@@ -8,7 +8,7 @@
 use super::limits::Http2Limits;
 use crate::http::fields::{self, Fields, Name};
 use crate::http::head::response_has_body;
-use crate::http::{BodyLength, Protocol, RequestHead, ResponseHead, Scheme};
+use crate::http::{BodyLength, Protocol, RequestHead, ResponseHead, Scheme, edit};
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::{Method, StatusCode, uri};
 
@@ -77,7 +77,8 @@ pub(super) fn read_request(
         if !expect.as_bytes().eq_ignore_ascii_case(b"100-continue") {
             return Err(HeadError::Expectation);
         }
-        head.expects_continue = !ended;
+        // Without a body there is nothing to wait for.
+        head.expects_continue = !ended && content_length != Some(0);
     }
     Ok(match (content_length, ended) {
         (Some(length), _) => BodyLength::Exact(length),
@@ -129,11 +130,8 @@ fn read_target(
         return Err(HeadError::TargetTooLong);
     }
     let asterisk = target == "*" && *method == Method::OPTIONS;
-    if !asterisk && !target.starts_with('/') {
-        return Err(HeadError::Malformed("the path does not begin with `/`"));
-    }
-    if !target.bytes().all(|byte| byte.is_ascii_graphic()) {
-        return Err(HeadError::Malformed("the path has a character that must be encoded"));
+    if !asterisk && !edit::is_origin_form(target) {
+        return Err(HeadError::Malformed("the path is not in origin form"));
     }
     head.target.push_str(target);
     Ok(())
@@ -159,33 +157,10 @@ fn read_authority(parts: &http::request::Parts, head: &mut RequestHead) -> Resul
         (None, None) => return Err(HeadError::Malformed("neither `:authority` nor `host`")),
     };
     match std::str::from_utf8(authority) {
-        Ok(authority) if is_authority(authority) => head.authority.push_str(authority),
+        Ok(authority) if edit::is_authority(authority) => head.authority.push_str(authority),
         _ => return Err(HeadError::Malformed("the authority is not a host and a port")),
     }
     Ok(())
-}
-
-/// A host and an optional port, without user information (RFC 3986 section 3.2).
-fn is_authority(text: &str) -> bool {
-    let (host_is_good, port) = if let Some(rest) = text.strip_prefix('[') {
-        let Some((address, port)) = rest.split_once(']') else {
-            return false;
-        };
-        (address.parse::<std::net::Ipv6Addr>().is_ok(), port)
-    } else {
-        let (host, port) = text.split_at(text.find(':').unwrap_or(text.len()));
-        let allowed = |byte: u8| {
-            byte.is_ascii_alphanumeric()
-                || matches!(byte, b'-' | b'.' | b'_' | b'~' | b'%' | b'!' | b'$' | b'&' | b'\'')
-                || matches!(byte, b'(' | b')' | b'*' | b'+' | b',' | b';' | b'=')
-        };
-        (!host.is_empty() && host.bytes().all(allowed), port)
-    };
-    let port_is_good = match port.strip_prefix(':') {
-        None => port.is_empty(),
-        Some(digits) => digits.bytes().all(|byte| byte.is_ascii_digit()) && digits.len() <= 5,
-    };
-    host_is_good && port_is_good
 }
 
 /// Copies end-to-end fields and returns the content-length.
@@ -198,18 +173,20 @@ fn read_fields(
         return Err(HeadError::TooManyFields);
     }
     let mut content_length = None;
-    for (name, value) in map {
+    for (header, value) in map {
         let value = value.as_bytes();
         if fields::trim(value).len() != value.len() {
             return Err(HeadError::Malformed("a field value begins or ends with a blank"));
         }
-        if *name == header::CONTENT_LENGTH {
+        let name = Name::parse(header.as_str().as_bytes())
+            .map_err(|_| HeadError::Malformed("a field name is too long"))?;
+        if !edit::is_host_owned(name) {
+            fields.append(name, value);
+        } else if *header == header::CONTENT_LENGTH {
             if content_length.is_some() {
                 return Err(HeadError::Malformed("more than one `content-length`"));
             }
             content_length = Some(parse_length(value)?);
-        } else if !is_consumed(name) {
-            append(fields, name, value)?;
         }
     }
     Ok(content_length)
@@ -231,50 +208,12 @@ fn join_cookies(map: &HeaderMap, fields: &mut Fields) {
     fields.set(COOKIE, &joined);
 }
 
-fn append(fields: &mut Fields, name: &HeaderName, value: &[u8]) -> Result<(), HeadError> {
-    let name = Name::parse(name.as_str().as_bytes())
-        .map_err(|_| HeadError::Malformed("a field name is too long"))?;
-    fields.append(name, value);
-    Ok(())
-}
-
 fn parse_length(value: &[u8]) -> Result<u64, HeadError> {
     const ERROR: HeadError = HeadError::Malformed("`content-length` is not a number");
     if value.is_empty() || value.len() > 19 || !value.iter().all(u8::is_ascii_digit) {
         return Err(ERROR);
     }
     Ok(value.iter().fold(0, |length, digit| length * 10 + u64::from(digit - b'0')))
-}
-
-/// Fields that frame a message, belong to one connection, or stand in the head under another name.
-/// Names that some servers take for them, with `_` for `-`, are dropped with them.
-fn is_consumed(name: &HeaderName) -> bool {
-    if *name == header::TE || *name == header::EXPECT || *name == header::HOST {
-        return true;
-    }
-    if is_host_owned(name.as_str()) {
-        return true;
-    }
-    let name = name.as_str();
-    name.contains('_') && {
-        let dashed = name.replace('_', "-");
-        matches!(dashed.as_str(), "te" | "expect" | "trailer") || is_host_owned(&dashed)
-    }
-}
-
-/// Fields that only the writer of a message sets.
-fn is_host_owned(name: &str) -> bool {
-    matches!(
-        name,
-        "connection"
-            | "content-length"
-            | "host"
-            | "http2-settings"
-            | "keep-alive"
-            | "proxy-connection"
-            | "transfer-encoding"
-            | "upgrade"
-    )
 }
 
 /// Reads a trailer section; fields that frame or route a message are left out (RFC 9110
@@ -288,12 +227,12 @@ pub(super) fn read_trailers(
         return Err("trailer_fields");
     }
     for (name, value) in map {
-        if is_consumed(name) {
-            continue;
-        }
         let Ok(name) = Name::parse(name.as_str().as_bytes()) else {
             return Err("trailer_bytes");
         };
+        if edit::is_host_owned(name) {
+            continue;
+        }
         fields.append(name, fields::trim(value.as_bytes()));
         if fields.wire_bytes() > limits.bytes {
             return Err("trailer_bytes");
@@ -372,6 +311,7 @@ pub(super) fn write_trailers(fields: &Fields) -> Result<HeaderMap, &'static str>
     Ok(map)
 }
 
+/// `fields` are end-to-end ones, as every accepted and edited head has them.
 fn write_fields(
     fields: &Fields,
     length: BodyLength,
@@ -379,13 +319,7 @@ fn write_fields(
 ) -> Result<(), &'static str> {
     map.try_reserve(fields.len() + 2).map_err(|_| "fields")?;
     for (name, value) in fields.iter() {
-        // `host` and `te` are written from the head; a stray one would contradict it.
-        let Ok(name) = HeaderName::from_bytes(name) else {
-            return Err("field name");
-        };
-        if name == header::TE || is_host_owned(name.as_str()) {
-            continue;
-        }
+        let name = HeaderName::from_bytes(name).map_err(|_| "field name")?;
         let value = HeaderValue::from_bytes(value).map_err(|_| "field value")?;
         map.try_append(name, value).map_err(|_| "fields")?;
     }

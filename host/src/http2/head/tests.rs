@@ -87,6 +87,7 @@ fn framing_fields_and_their_aliases_are_left_out() {
             .header("Proxy_Connection", "close")
             .header("host_", "kept")
             .header("http2-settings", "x")
+            .header("trailer", "x")
             .header("x_kept", "1")
     });
     assert_eq!(lines(&case.read().unwrap().0.fields), ["host_: kept", "x_kept: 1"]);
@@ -108,23 +109,13 @@ fn authority_and_host_say_the_same() {
 }
 
 #[test]
-fn an_authority_is_a_host_and_a_port() {
-    for good in ["a", "a.b-c:1", "10.0.0.1:65535", "[::1]", "[2001:db8::1]:443", "a:"] {
-        assert!(is_authority(good), "{good}");
-    }
-    for bad in ["", ":80", "a b", "a@b", "a/b", "a:b", "a:1:2", "[::1", "[::1]x", "[x]", "é"] {
-        assert!(!is_authority(bad), "{bad}");
-    }
-}
-
-#[test]
 fn a_path_is_in_origin_form_or_an_asterisk() {
     let star = request(|b| b.method("OPTIONS").uri("*").header("host", "a.test"));
     assert_eq!(star.read().unwrap().0.target, "*");
     let star_get = request(|b| b.uri("*").header("host", "a.test"));
-    assert_eq!(star_get.malformed(), "the path does not begin with `/`");
+    assert_eq!(star_get.malformed(), "the path is not in origin form");
     let high = request(|b| b.uri("/é").header("host", "a.test"));
-    assert_eq!(high.malformed(), "the path has a character that must be encoded");
+    assert_eq!(high.malformed(), "the path is not in origin form");
 }
 
 #[test]
@@ -150,6 +141,8 @@ fn expectations_are_understood_or_refused() {
     let expects = |value: &str| request(|b| b.header("expect", value));
     assert!(expects("100-Continue").with_body().read().unwrap().0.expects_continue);
     assert!(!expects("100-continue").read().unwrap().0.expects_continue);
+    let empty = request(|b| b.header("expect", "100-continue").header("content-length", "0"));
+    assert!(!empty.with_body().read().unwrap().0.expects_continue);
     assert_eq!(expects("200-ok").read().unwrap_err(), HeadError::Expectation);
 }
 
@@ -269,8 +262,6 @@ fn a_request_is_written() {
     head.accepts_trailers = true;
     head.expects_continue = true;
     head.fields.append(Name::known("x-one"), b"1");
-    head.fields.append(Name::known("connection"), b"close");
-    head.fields.append(Name::known("content-length"), b"99");
     let request = write_request(&head, BodyLength::Exact(5)).unwrap();
     assert_eq!(request.uri().to_string(), "https://a.test:1/x?y");
     assert_eq!(request.version(), http::Version::HTTP_2);
