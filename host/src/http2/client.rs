@@ -116,7 +116,7 @@ impl Client {
         self.shared.active.get()
     }
 
-    /// Why the connection ended, once; none where it ended cleanly or goes on.
+    /// Why the connection ended, once; none where it goes on or the server closed it.
     pub fn take_failure(&self) -> Option<ConnectionError> {
         self.shared.failure.borrow_mut().take()
     }

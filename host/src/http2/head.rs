@@ -18,6 +18,9 @@ pub enum HeadError {
     /// It breaks a rule.
     #[error("malformed head: {0}")]
     Malformed(&'static str),
+    /// A header list over `header_list_bytes`.
+    #[error("the head is too large")]
+    TooLarge,
     /// More field lines than `fields`.
     #[error("the head has too many fields")]
     TooManyFields,
@@ -37,7 +40,7 @@ impl HeadError {
     pub fn status(self) -> u16 {
         match self {
             HeadError::Malformed(_) => 400,
-            HeadError::TooManyFields => 431,
+            HeadError::TooLarge | HeadError::TooManyFields => 431,
             HeadError::TargetTooLong => 414,
             HeadError::Expectation => 417,
             HeadError::Connect => 501,
@@ -70,7 +73,17 @@ pub(super) fn read_request(
     head.method.clone_from(&parts.method);
     read_target(&parts.uri, &parts.method, head, limits)?;
     read_authority(parts, head)?;
-    let content_length = read_fields(&parts.headers, &mut head.fields, limits.fields)?;
+    // The names of the pseudo-fields make 7 + 7 + 5 bytes, and 10 for an authority.
+    let authority = parts.uri.authority().map_or(0, |authority| authority.as_str().len() + 10 + 32);
+    let pseudo_fields = 7
+        + 7
+        + 5
+        + 3 * 32
+        + parts.method.as_str().len()
+        + parts.uri.scheme_str().unwrap_or("https").len()
+        + head.target.len()
+        + authority;
+    let content_length = read_fields(&parts.headers, &mut head.fields, pseudo_fields, limits)?;
     join_cookies(&parts.headers, &mut head.fields);
     head.accepts_trailers = parts.headers.contains_key(header::TE);
     if let Some(expect) = parts.headers.get(header::EXPECT) {
@@ -100,7 +113,9 @@ pub(super) fn read_response(
     if !matches!(head.status, 100 | 102..=599) {
         return Err(HeadError::Malformed("the status is 101 or out of range"));
     }
-    let content_length = read_fields(&parts.headers, &mut head.fields, limits.fields)?;
+    // `:status` and its three digits.
+    let pseudo_fields = 7 + 3 + 32;
+    let content_length = read_fields(&parts.headers, &mut head.fields, pseudo_fields, limits)?;
     let body = if !response_has_body(request_method, head.status) {
         BodyLength::None
     } else {
@@ -163,18 +178,21 @@ fn read_authority(parts: &http::request::Parts, head: &mut RequestHead) -> Resul
     Ok(())
 }
 
-/// Copies end-to-end fields and returns the content-length.
+/// Copies end-to-end fields and returns the content-length. `list_bytes`: what the pseudo-fields
+/// add to the size of the header list.
 fn read_fields(
     map: &HeaderMap,
     fields: &mut Fields,
-    fields_max: usize,
+    mut list_bytes: usize,
+    limits: &Http2Limits,
 ) -> Result<Option<u64>, HeadError> {
-    if map.len() > fields_max {
+    if map.len() > limits.fields {
         return Err(HeadError::TooManyFields);
     }
     let mut content_length = None;
     for (header, value) in map {
         let value = value.as_bytes();
+        list_bytes += header.as_str().len() + value.len() + 32;
         if fields::trim(value).len() != value.len() {
             return Err(HeadError::Malformed("a field value begins or ends with a blank"));
         }
@@ -188,6 +206,9 @@ fn read_fields(
             }
             content_length = Some(parse_length(value)?);
         }
+    }
+    if list_bytes > limits.header_list_bytes as usize {
+        return Err(HeadError::TooLarge);
     }
     Ok(content_length)
 }

@@ -17,7 +17,8 @@ pub struct Http2Limits {
     pub send_buffer_bytes: usize,
     /// Size of a header list as RFC 9113 section 6.5.2 counts it: 32 bytes a field beside its name
     /// and value. A longer request list is answered with 431, a longer response list is an error;
-    /// beyond a multiple of it the connection ends. Default 32 KiB.
+    /// a list many times as long ends the connection. The peer is told twice this number, so that
+    /// a list somewhat too long is still read and reported as what it is. Default 32 KiB.
     pub header_list_bytes: u32,
     /// Field lines in a head; more are answered with 431. Default 100.
     pub fields: usize,
@@ -98,9 +99,9 @@ impl Default for Http2Limits {
 }
 
 impl Http2Limits {
-    /// What goes into SETTINGS for `header_list_bytes`: the crate below refuses a list of exactly
-    /// the size it is given.
+    /// What goes into SETTINGS for `header_list_bytes`. Lists of this size and more do not reach
+    /// `head`.
     pub(super) fn header_list_setting(&self) -> u32 {
-        self.header_list_bytes.saturating_add(1)
+        self.header_list_bytes.saturating_mul(2)
     }
 }

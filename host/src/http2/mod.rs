@@ -17,7 +17,7 @@ pub mod server;
 mod tests;
 
 pub use body::{BodyReader, BodyWriter};
-pub use client::{Answer, Client, Response};
+pub use client::{Answer, Client, ClientSendError, Response};
 pub use error::{AcceptError, ConnectionError, RequestError, SendError, Violation};
 pub use h2::Reason;
 pub use head::{HeadError, ResponseFraming};

@@ -164,8 +164,8 @@ impl<T: AsyncRead + AsyncWrite + Unpin + 'static> Connection<T> {
     }
 
     /// Streams reset since the connection began because the client broke the protocol on them, most
-    /// of them before they became requests: malformed heads, header lists too long (those are also
-    /// answered with 431), bodies that contradict their `content-length`.
+    /// of them before they became requests: malformed heads, header lists over twice the limit that
+    /// come with a body (answered with 431), bodies that contradict their `content-length`.
     pub fn rejected_streams(&self) -> u64 {
         self.watch.rejected()
     }
@@ -215,7 +215,8 @@ impl<T: AsyncRead + AsyncWrite + Unpin + 'static> Connection<T> {
         }
     }
 
-    /// The connection is over; why it was ended outweighs what its last poll said.
+    /// The connection is over; why it was ended outweighs what its last poll said. A client that
+    /// has all its answers and a GOAWAY may just leave.
     fn over(
         &mut self,
         error: Option<ConnectionError>,
@@ -224,6 +225,9 @@ impl<T: AsyncRead + AsyncWrite + Unpin + 'static> Connection<T> {
         let error = match std::mem::replace(&mut self.phase, Phase::Draining) {
             Phase::Ending(Some(cause), _) => Some(cause),
             Phase::Ending(None, _) => None,
+            Phase::Draining if self.idle_since.is_some() => {
+                error.filter(|error| !matches!(error, ConnectionError::Io(_)))
+            }
             Phase::Open | Phase::Draining => error,
         };
         Poll::Ready(error.map(|error| Err(error.into())))

@@ -1,5 +1,5 @@
+use super::tally::CONTROL_FRAMES_PER_MESSAGE_FRAME;
 use super::*;
-use crate::http2::Violation;
 
 fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
     let mut bytes = (payload.len() as u32).to_be_bytes()[1..].to_vec();

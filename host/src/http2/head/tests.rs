@@ -190,6 +190,7 @@ fn fields_and_target_have_limits() {
 fn every_head_error_has_its_status() {
     let statuses = [
         (HeadError::Malformed(""), 400),
+        (HeadError::TooLarge, 431),
         (HeadError::TooManyFields, 431),
         (HeadError::TargetTooLong, 414),
         (HeadError::Expectation, 417),
@@ -255,8 +256,7 @@ fn trailers_have_limits_and_never_frame() {
 
 #[test]
 fn a_request_is_written() {
-    let mut head = RequestHead::default();
-    head.scheme = Scheme::Https;
+    let mut head = RequestHead { scheme: Scheme::Https, ..RequestHead::default() };
     head.authority.push_str("a.test:1");
     head.target.push_str("/x?y");
     head.accepts_trailers = true;
@@ -275,8 +275,7 @@ fn a_request_is_written() {
 
 #[test]
 fn a_request_without_authority_can_be_written() {
-    let mut head = RequestHead::default();
-    head.method = Method::OPTIONS;
+    let mut head = RequestHead { method: Method::OPTIONS, ..RequestHead::default() };
     head.target.push('*');
     let request = write_request(&head, BodyLength::None).unwrap();
     assert_eq!(request.uri().path(), "*");
