@@ -212,6 +212,8 @@ pub trait Filter {
     fn fail_policy(&self) -> FailPolicy;
     /// Bytes a body hook may hold, and the most that a `replace` may hold.
     fn body_bytes_max(&self) -> usize;
+    /// Logs and counts that a body hook would hold more than that, and gives the failure.
+    fn body_overflow(&self) -> Failure;
 
     /// The request head is complete.
     fn on_request(&self, exchange: &mut Box<Exchange>) -> Result<HeadDecision, Failure>;

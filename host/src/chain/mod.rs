@@ -5,11 +5,15 @@
 //! what filters act on, `filter` for what they may answer, `run` for the passes over heads, `body`
 //! for the passes over bodies.
 
+pub mod body;
 pub mod exchange;
 pub mod filter;
+pub mod run;
 
+pub use body::{BodyPass, Direction, Passed};
 pub use exchange::{EditError, Exchange, NoteError, Phase};
 pub use filter::{
     BodyDecision, FailPolicy, Failure, FailureKind, Filter, HeadDecision, Hook, Hooks,
     LocalResponse, Outcome,
 };
+pub use run::{CHAIN_FILTERS_MAX, Chain, ClosedFailure, Progress, Verdict};

@@ -5,6 +5,7 @@
 pub mod body;
 pub mod edit;
 pub mod fields;
+pub mod forwarding;
 pub mod head;
 
 pub use body::{BodyError, Frame};
