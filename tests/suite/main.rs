@@ -3,6 +3,7 @@
 
 mod access_log;
 mod admin;
+mod cli;
 mod drain;
 mod filters;
 mod forwarding;
