@@ -1,1 +1,219 @@
-//! Stub.
+//! The `trace` filter: W3C Trace Context (level 2), B3 and request ids.
+//!
+//! The hooks read the caller's context, draw random bytes in one call, and write what goes on. The
+//! rules are pure and elsewhere: `context` (continue or begin), `traceparent`, `tracestate`, `b3`,
+//! `request_id`. README.md describes the configuration.
+
+mod b3;
+mod config;
+mod context;
+mod hex;
+mod ids;
+mod request_id;
+#[cfg(test)]
+mod tests;
+mod traceparent;
+mod tracestate;
+
+use std::time::Duration;
+
+use pillion_sdk::prelude::*;
+
+use crate::b3::{B3, MultiValues, Sampling};
+pub use crate::config::Config;
+use crate::config::{B3Out, Incoming, RequestId, Settings};
+use crate::context::{Caller, Context, Entropy};
+use crate::traceparent::TraceParent;
+use crate::tracestate::TraceState;
+
+const TRACEPARENT: &str = "traceparent";
+const TRACESTATE: &str = "tracestate";
+const REQUEST_ID: &str = "x-request-id";
+const TRACE_ID: &str = "x-trace-id";
+
+/// Notes that carry the ids from the request to the response.
+const TRACE_ID_NOTE: &str = "trace.trace-id";
+const REQUEST_ID_NOTE: &str = "trace.request-id";
+
+/// The filter: its settings.
+#[derive(Debug)]
+pub struct Trace {
+    settings: Settings,
+}
+
+#[filter]
+impl Filter for Trace {
+    type Config = Config;
+
+    fn new(config: Config) -> Result<Self, ConfigError> {
+        Ok(Self { settings: config.check()? })
+    }
+
+    fn on_request(&mut self, request: &mut Request) -> Result<Decision> {
+        let caller = self.caller(request)?;
+        let kept_id = self.kept_request_id(request);
+        let makes_id = kept_id.is_none() && self.settings.request_id != RequestId::Off;
+        let id_bytes = if makes_id { request_id::RANDOM_BYTES } else { 0 };
+        let mut random = Random::draw(caller.random_bytes() + id_bytes);
+
+        let context = Context::new(caller, self.settings.sample_ratio, &mut random);
+        request.set_header(TRACEPARENT, &context.traceparent().to_value())?;
+        if self.settings.show_trace_id {
+            request.set_note(TRACE_ID_NOTE, context.trace_id.as_str())?;
+        }
+        if self.settings.b3_in || self.settings.b3_out != B3Out::None {
+            self.send_b3(request, &context)?;
+        }
+
+        let new_id = makes_id.then(|| request_id::uuid_v7(unix_ms(clock::now()), random.take()));
+        if let Some(id) = &new_id {
+            request.set_header(REQUEST_ID, id)?;
+        }
+        if self.settings.show_request_id
+            && let Some(id) = new_id.or(kept_id)
+        {
+            request.set_note(REQUEST_ID_NOTE, &id)?;
+        }
+        Ok(Decision::Proceed)
+    }
+
+    fn on_response(&mut self, request: &Request, response: &mut Response) -> Result<Decision> {
+        if self.settings.show_trace_id
+            && let Some(id) = request.note(TRACE_ID_NOTE)
+        {
+            response.set_header(TRACE_ID, &id)?;
+        }
+        if self.settings.show_request_id
+            && let Some(id) = request.note(REQUEST_ID_NOTE)
+        {
+            response.set_header(REQUEST_ID, &id)?;
+        }
+        Ok(Decision::Proceed)
+    }
+}
+
+impl Trace {
+    /// What the caller sent: `traceparent` before `b3` before `x-b3-*`. `tracestate` is made fit to
+    /// go on; without a valid `traceparent` it is removed unread.
+    fn caller(&self, request: &mut Request) -> Result<Caller> {
+        let mut caller = None;
+        if self.settings.incoming == Incoming::Continue {
+            if let Some(parent) = TraceParent::from_lines(&request.header_all(TRACEPARENT)) {
+                self.pass_on_tracestate(request)?;
+                return Ok(parent.into());
+            }
+            if self.settings.b3_in {
+                caller = read_b3(request);
+            }
+        }
+        request.remove_header(TRACESTATE)?;
+        Ok(caller.map_or(Caller::Nothing(Sampling::Deferred), Caller::from))
+    }
+
+    fn pass_on_tracestate(&self, request: &mut Request) -> Result<()> {
+        let lines = request.header_all(TRACESTATE);
+        match tracestate::pass_on(&lines, self.settings.tracestate_max) {
+            TraceState::Untouched => {}
+            TraceState::Remove => {
+                request.remove_header(TRACESTATE)?;
+            }
+            TraceState::Replace(value) => request.set_header(TRACESTATE, &value)?,
+        }
+        Ok(())
+    }
+
+    fn kept_request_id(&self, request: &Request) -> Option<String> {
+        match self.settings.request_id {
+            RequestId::Keep => {
+                let mut lines = request.header_all(REQUEST_ID);
+                request_id::kept(&lines).is_some().then(|| lines.swap_remove(0))
+            }
+            RequestId::Replace | RequestId::Off => None,
+        }
+    }
+
+    /// Send the configured forms of B3 and remove the others, which would name the caller's
+    /// operation as the parent.
+    fn send_b3(&self, request: &mut Request, context: &Context) -> Result<()> {
+        let Context { trace_id, span_id, parent_id, sampling, random: _ } = context;
+        let (single, multi) = match self.settings.b3_out {
+            B3Out::None => (false, false),
+            B3Out::Single => (true, false),
+            B3Out::Multi => (false, true),
+            B3Out::Both => (true, true),
+        };
+        if single {
+            let value = b3::single_value(trace_id, span_id, *sampling, parent_id.as_ref());
+            request.set_header(b3::SINGLE, &value)?;
+        } else {
+            request.remove_header(b3::SINGLE)?;
+        }
+        let (sampled, flags) = match sampling {
+            Sampling::Deferred => (None, None),
+            Sampling::Denied => (Some("0"), None),
+            Sampling::Accepted => (Some("1"), None),
+            Sampling::Debug => (None, Some("1")),
+        };
+        for (name, value) in [
+            (b3::TRACE_ID, Some(trace_id.as_str())),
+            (b3::SPAN_ID, Some(span_id.as_str())),
+            (b3::PARENT_SPAN_ID, parent_id.as_ref().map(|id| id.as_str())),
+            (b3::SAMPLED, sampled),
+            (b3::FLAGS, flags),
+        ] {
+            match value {
+                Some(value) if multi => request.set_header(name, value)?,
+                _ => {
+                    request.remove_header(name)?;
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+fn read_b3(request: &Request) -> Option<Caller> {
+    if let Some(b3) = request.header(b3::SINGLE).and_then(|value| B3::parse_single(&value)) {
+        return Some(b3.into());
+    }
+    let values =
+        [b3::TRACE_ID, b3::SPAN_ID, b3::SAMPLED, b3::FLAGS].map(|name| request.header(name));
+    let [trace_id, span_id, sampled, flags] = values.each_ref().map(Option::as_deref);
+    B3::parse_multi(&MultiValues { trace_id, span_id, sampled, flags }).map(Caller::from)
+}
+
+fn unix_ms(since_epoch: Duration) -> u64 {
+    u64::try_from(since_epoch.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// Random bytes drawn from the host in one call.
+struct Random {
+    bytes: [u8; Self::MOST],
+    taken: usize,
+}
+
+impl Random {
+    /// A trace id, a span id and a request id.
+    const MOST: usize = 16 + 8 + request_id::RANDOM_BYTES;
+
+    /// Draw this many, at most `MOST`.
+    fn draw(length: usize) -> Self {
+        let mut bytes = [0; Self::MOST];
+        if length == 8 {
+            // A continued trace: a number is cheaper to hand over than a list.
+            bytes[..8].copy_from_slice(&random::number().to_le_bytes());
+        } else {
+            let wanted = u32::try_from(length).expect("at most `MOST`");
+            bytes[..length].copy_from_slice(&random::bytes(wanted));
+        }
+        Self { bytes, taken: 0 }
+    }
+}
+
+impl Entropy for Random {
+    fn take<const N: usize>(&mut self) -> [u8; N] {
+        let rest = &self.bytes[self.taken..];
+        self.taken += N;
+        *rest.first_chunk().expect("what is taken was counted before it was drawn")
+    }
+}

@@ -11,6 +11,7 @@ use crate::http::edit::{
 use crate::http::fields::{Fields, Name, is_token, is_value};
 use crate::http::{RequestHead, ResponseHead, Scheme};
 use http::Method;
+use std::any::Any;
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -108,6 +109,7 @@ pub struct Exchange {
     pub log_lines: Vec<u32>,
     /// Index in the chain of the filter whose hook is in progress.
     pub filter: usize,
+    guests: Vec<Option<Box<dyn Any + Send>>>,
     notes: Vec<(Box<str>, Box<str>)>,
     edits: u32,
     wall: Option<SystemTime>,
@@ -126,6 +128,7 @@ impl Default for Exchange {
             filter_time: Vec::new(),
             log_lines: Vec::new(),
             filter: 0,
+            guests: Vec::new(),
             notes: Vec::new(),
             edits: 0,
             wall: None,
@@ -143,6 +146,7 @@ impl Exchange {
         self.filter_time.clear();
         self.log_lines.clear();
         self.filter = 0;
+        self.guests.clear();
         self.notes.clear();
         self.edits = 0;
         self.wall = None;
@@ -173,6 +177,19 @@ impl Exchange {
         }
         self.log_lines[self.filter] = self.log_lines[self.filter].saturating_add(1);
         self.log_lines[self.filter]
+    }
+
+    /// Takes what the filter in progress keeps for this exchange alone.
+    pub fn take_guest(&mut self) -> Option<Box<dyn Any + Send>> {
+        self.guests.get_mut(self.filter).and_then(Option::take)
+    }
+
+    /// Keeps something of the filter in progress until it takes it back or the exchange is over.
+    pub fn put_guest(&mut self, guest: Box<dyn Any + Send>) {
+        if self.guests.len() <= self.filter {
+            self.guests.resize_with(self.filter + 1, || None);
+        }
+        self.guests[self.filter] = Some(guest);
     }
 
     /// Can the request be read?

@@ -1,0 +1,145 @@
+//! What a filter may import besides the messages, in plain Rust: one file per interface of
+//! `wit/v0.1.0/capabilities.wit`.
+//!
+//! Nothing here knows wasm, TOML or sockets, and every function that depends on time takes it as an
+//! argument. [`State`] holds what outlives a filter version: key-value maps and token buckets.
+
+pub mod clock;
+pub mod kv;
+pub mod log;
+pub mod metrics;
+pub mod random;
+pub mod rate_limit;
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+/// Kept state of all filters, by filter name. One a process; shared by workers and generations.
+///
+/// Limits and policies belong to the handle that is given out, not to the state behind it, so that
+/// building a generation that is never published changes nothing for the running one.
+#[derive(Debug)]
+pub struct State {
+    start: Instant,
+    kv: Mutex<HashMap<Box<str>, Arc<kv::Space>>>,
+    rate_limit: Mutex<HashMap<Box<str>, Arc<rate_limit::Table>>>,
+}
+
+impl State {
+    /// Nothing is kept yet. `start` must not be later than any time given to the capabilities;
+    /// times before it count as it.
+    pub fn new(start: Instant) -> Self {
+        State { start, kv: Mutex::default(), rate_limit: Mutex::default() }
+    }
+
+    /// The map of `filter`: the same for every generation, under the limits of `grant`.
+    pub fn kv(&self, filter: &str, grant: kv::KvGrant) -> Arc<kv::Store> {
+        let mut spaces = locked(&self.kv);
+        let space = match spaces.get(filter) {
+            Some(space) => space.clone(),
+            None => {
+                let space = Arc::new(kv::Space::new(self.start));
+                spaces.insert(filter.into(), space.clone());
+                space
+            }
+        };
+        Arc::new(kv::Store::new(grant, space))
+    }
+
+    /// The buckets of `filter`: the same for every generation, sized by `policy`. After a change of
+    /// policy a bucket lacks as many tokens as before, at most all of them.
+    pub fn rate_limit(&self, filter: &str, policy: rate_limit::Policy) -> Arc<rate_limit::Buckets> {
+        let mut tables = locked(&self.rate_limit);
+        let table = match tables.get(filter) {
+            Some(table) => table.clone(),
+            None => {
+                let table = Arc::new(rate_limit::Table::new(self.start));
+                tables.insert(filter.into(), table.clone());
+                table
+            }
+        };
+        Arc::new(rate_limit::Buckets::new(policy, table))
+    }
+
+    /// Forgets the state of filters that are neither `configured` nor used by a generation that is
+    /// still alive. Call it after a generation was published, refused or freed.
+    pub fn forget_unused(&self, configured: &dyn Fn(&str) -> bool) {
+        // A count of one is this map's own: handles are made under the lock, and a handle can only
+        // be cloned where there is another.
+        locked(&self.kv).retain(|name, space| configured(name) || Arc::strong_count(space) > 1);
+        locked(&self.rate_limit)
+            .retain(|name, table| configured(name) || Arc::strong_count(table) > 1);
+    }
+}
+
+/// Number of parts of a map, each under a lock of its own, so that workers seldom meet.
+const SHARDS: usize = 16;
+
+/// Locks in spite of a panic elsewhere: every critical section here leaves its map consistent.
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Nanoseconds from `start` to `now`; 0 before `start`, saturated after 584 years.
+fn nanoseconds_since(start: Instant, now: Instant) -> u64 {
+    u64::try_from(now.saturating_duration_since(start).as_nanos()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    const GRANT: kv::KvGrant = kv::KvGrant { entries: 10, value_bytes: 10 };
+    const POLICY: rate_limit::Policy =
+        rate_limit::Policy { requests: 1, per: Duration::from_secs(1), burst: 5, keys: 10 };
+
+    #[test]
+    fn state_is_kept_from_one_generation_to_the_next() {
+        let now = Instant::now();
+        let state = State::new(now);
+        state.kv("a", GRANT).set("k", b"v", None, now).unwrap();
+        assert!(state.rate_limit("a", POLICY).take("k", 5, now).allowed);
+        state.forget_unused(&|name| name == "a");
+        assert_eq!(state.kv("a", GRANT).get("k", now).as_deref(), Some(&b"v"[..]));
+        assert!(!state.rate_limit("a", POLICY).take("k", 1, now).allowed);
+    }
+
+    #[test]
+    fn filters_do_not_see_each_other() {
+        let now = Instant::now();
+        let state = State::new(now);
+        state.kv("a", GRANT).set("k", b"v", None, now).unwrap();
+        assert_eq!(state.kv("b", GRANT).get("k", now), None);
+        assert!(state.rate_limit("a", POLICY).take("k", 5, now).allowed);
+        assert!(state.rate_limit("b", POLICY).take("k", 5, now).allowed);
+    }
+
+    #[test]
+    fn a_filter_that_is_gone_is_forgotten_once_no_generation_uses_it() {
+        let now = Instant::now();
+        let state = State::new(now);
+        let old = state.kv("a", GRANT);
+        old.set("k", b"v", None, now).unwrap();
+        let old_buckets = state.rate_limit("a", POLICY);
+        old_buckets.take("k", 5, now);
+        state.forget_unused(&|_| false);
+        assert!(state.kv("a", GRANT).get("k", now).is_some(), "the old generation still uses it");
+        assert!(!state.rate_limit("a", POLICY).take("k", 1, now).allowed);
+        drop((old, old_buckets));
+        state.forget_unused(&|_| false);
+        assert_eq!(state.kv("a", GRANT).get("k", now), None);
+        assert!(state.rate_limit("a", POLICY).take("k", 1, now).allowed);
+    }
+
+    #[test]
+    fn a_generation_that_is_never_published_changes_no_limit() {
+        let now = Instant::now();
+        let state = State::new(now);
+        let running = state.kv("a", GRANT);
+        drop(state.kv("a", kv::KvGrant { entries: 1, value_bytes: 1 }));
+        running.set("k", b"0123456789", None, now).unwrap();
+        running.set("l", b"0123456789", None, now).unwrap();
+    }
+}

@@ -1,0 +1,49 @@
+//! The `random` capability: bytes of a cryptographic generator, seeded and reseeded by the
+//! operating system, one a thread.
+
+use rand::Rng;
+
+/// Bytes of one call.
+pub const RANDOM_BYTES_MAX: u32 = 4 * 1024;
+
+/// More bytes were asked for than [`RANDOM_BYTES_MAX`]; the guest traps with this message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("`random.bytes` was asked for {asked} bytes; at most {RANDOM_BYTES_MAX} a call")]
+pub struct TooManyBytes {
+    asked: u32,
+}
+
+/// So many random bytes.
+pub fn bytes(length: u32) -> Result<Vec<u8>, TooManyBytes> {
+    if length > RANDOM_BYTES_MAX {
+        return Err(TooManyBytes { asked: length });
+    }
+    let mut bytes = vec![0; length as usize];
+    rand::rng().fill_bytes(&mut bytes);
+    Ok(bytes)
+}
+
+/// Eight random bytes as a number.
+pub fn number() -> u64 {
+    rand::rng().next_u64()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_call_gives_at_most_four_kibibytes() {
+        for length in [0, 1, RANDOM_BYTES_MAX - 1, RANDOM_BYTES_MAX] {
+            assert_eq!(bytes(length).unwrap().len(), length as usize);
+        }
+        let refused = bytes(RANDOM_BYTES_MAX + 1).unwrap_err().to_string();
+        assert_eq!(refused, "`random.bytes` was asked for 4097 bytes; at most 4096 a call");
+    }
+
+    #[test]
+    fn bytes_and_numbers_differ_from_call_to_call() {
+        assert_ne!(bytes(32).unwrap(), bytes(32).unwrap());
+        assert_ne!((number(), number()), (number(), number()));
+    }
+}

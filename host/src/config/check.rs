@@ -1,0 +1,372 @@
+//! Builds the model from the tables of the file: addresses, names, references, and what only shows
+//! when several tables are seen together.
+//!
+//! Types and ranges are checked by `reader`; `match` and `[filter.NAME]` have files of their own.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
+use std::num::NonZeroUsize;
+use std::path::{PathBuf, absolute};
+use std::sync::Arc;
+
+use ipnet::IpNet;
+
+use super::dump::Secrets;
+use super::filters;
+use super::keys::ADMIN_ADDRESS_DEFAULT;
+use super::limits::{CompileLimits, ListenerLimits, UpstreamLimits};
+use super::matches;
+use super::model::{
+    AccessLog, AccessLogDestination, Admin, Config, Endpoint, Listener, Protocol, Route, Runtime,
+    Upstream,
+};
+use super::problems::{Context, Span};
+use super::reader::{TableReader, Text};
+use super::words::did_you_mean;
+
+/// The configuration, if enough of it is usable to build one. Whether it may be used, the context
+/// knows: it has the problems.
+pub(super) fn config(
+    context: &Context<'_>,
+    root: &TableReader<'_, '_>,
+    source: PathBuf,
+) -> Option<Config> {
+    let admin = read_admin(&root.table("admin"));
+    let runtime = read_runtime(&root.table("runtime"));
+    let access_log = root.has("access_log").then(|| root.table("access_log"));
+    let access_log = access_log.map(|table| read_access_log(&table));
+
+    let upstream_tables = root.named_tables("upstream");
+    let filter_tables = root.named_tables("filter");
+    let mut upstream_names = References::new("upstream", &upstream_tables);
+    let mut filter_names = References::new("filter", &filter_tables);
+    let listener_tables = root.tables("listener");
+    check_unique(&listener_tables, "listener");
+    let mut addresses = Addresses::new(admin.address);
+    let listeners: Vec<Option<Listener>> = listener_tables
+        .iter()
+        .map(|table| read_listener(table, &mut addresses, &mut upstream_names, &mut filter_names))
+        .collect();
+
+    let upstreams: Vec<Option<Upstream>> =
+        upstream_tables.iter().map(|(name, table)| read_upstream(name, table)).collect();
+    let filters: Vec<_> =
+        filter_tables.iter().map(|(name, table)| filters::read(name, table)).collect();
+    upstream_names.warn_unused(context, "no route sends requests to it");
+    filter_names.warn_unused(context, "no chain has it");
+    Some(Config {
+        admin,
+        runtime,
+        access_log,
+        listeners: listeners.into_iter().collect::<Option<_>>()?,
+        upstreams: upstreams.into_iter().collect::<Option<_>>()?,
+        filters: filters.into_iter().collect::<Option<_>>()?,
+        source,
+        secrets: Secrets::default(),
+    })
+}
+
+/// The names that tables of one kind define, and which of them are used.
+struct References {
+    kind: &'static str,
+    defined: BTreeMap<String, (usize, Span)>,
+    used: Vec<bool>,
+}
+
+impl References {
+    fn new(kind: &'static str, tables: &[(Text, TableReader<'_, '_>)]) -> Self {
+        let place = |(index, (name, _)): (usize, &(Text, _))| {
+            (name.value.clone(), (index, name.span.clone()))
+        };
+        let defined = tables.iter().enumerate().map(place).collect();
+        Self { kind, defined, used: vec![false; tables.len()] }
+    }
+
+    /// The index of the table called `name`; none, and a problem: there is no such table.
+    fn resolve(&mut self, context: &Context<'_>, name: &Text) -> Option<usize> {
+        if let Some((index, _)) = self.defined.get(&name.value) {
+            if let Some(used) = self.used.get_mut(*index) {
+                *used = true;
+            }
+            return Some(*index);
+        }
+        if context.count_if_full() {
+            return None;
+        }
+        let known = self.defined.keys().map(String::as_str);
+        let help = did_you_mean(&name.value, known)
+            .unwrap_or_else(|| format!("define it as `[{}.{}]`", self.kind, name.value));
+        let message = format!("unknown {} `{}`", self.kind, name.value);
+        context.absence(name.span.clone(), message, help);
+        None
+    }
+
+    fn warn_unused(&self, context: &Context<'_>, reason: &str) {
+        for (name, (index, span)) in &self.defined {
+            if !self.used.get(*index).copied().unwrap_or_default() {
+                let message = format!("{} `{name}` is not used: {reason}", self.kind);
+                context.conclusion(span.clone(), message, "name it there, or remove it");
+            }
+        }
+    }
+}
+
+fn read_admin(table: &TableReader<'_, '_>) -> Admin {
+    let allow_remote = table.flag("allow_remote").unwrap_or_default();
+    let text = table.text("address");
+    let address = text.as_ref().and_then(|text| read_address(table, text, ADMIN_ADDRESS_DEFAULT));
+    if let Some((text, address)) = text.as_ref().zip(address)
+        && !address.ip().is_loopback()
+        && !allow_remote
+    {
+        let message = format!("other hosts could reach the admin listener at `{}`", text.shown());
+        let help = "use a loopback address, or accept that with `allow_remote = true`";
+        table.context.error(text.span.clone(), message, help);
+    }
+    let address = address.unwrap_or_else(unspecified);
+    Admin { address, allow_remote }
+}
+
+/// Stands in for an address that is reported as unusable.
+fn unspecified() -> SocketAddr {
+    SocketAddr::from(([127, 0, 0, 1], 0))
+}
+
+fn read_address(table: &TableReader<'_, '_>, text: &Text, example: &str) -> Option<SocketAddr> {
+    let parsed = text.value.parse();
+    if parsed.is_err() {
+        let value = text.value.as_str();
+        let port = value.strip_prefix(':').unwrap_or(value);
+        let help = if !text.secret && port.parse::<u16>().is_ok() {
+            format!("write `0.0.0.0:{port}` for all addresses, or `127.0.0.1:{port}`")
+        } else if value.starts_with("localhost:") {
+            "write an IP address, as in `127.0.0.1`".to_owned()
+        } else {
+            format!("write an IP address and a port, as in `{example}`")
+        };
+        let message = format!("`{}` is no address to listen on", text.shown());
+        table.context.error(text.span.clone(), message, help);
+    }
+    parsed.ok()
+}
+
+/// An absolute path, from one that is relative to the file.
+pub(super) fn read_path(table: &TableReader<'_, '_>, text: &Text) -> Option<PathBuf> {
+    if text.value.is_empty() {
+        table.context.error(
+            text.span.clone(),
+            "the path is empty",
+            "leave the key out, or name one",
+        );
+        return None;
+    }
+    let path = absolute(table.context.base.join(&text.value));
+    if let Err(error) = &path {
+        let message = format!("`{}` is no path: {error}", text.shown());
+        table.context.error(text.span.clone(), message, "write an absolute path");
+    }
+    path.ok()
+}
+
+fn read_runtime(table: &TableReader<'_, '_>) -> Runtime {
+    let count = |name| table.limit(name).and_then(|value| usize::try_from(value).ok());
+    Runtime {
+        workers: count("workers").and_then(NonZeroUsize::new),
+        drain_timeout: table.duration("drain_timeout"),
+        cache_dir: table.text("cache_dir").and_then(|text| read_path(table, &text)),
+        connections_max: count("connections_max"),
+        watch: table.flag("watch").unwrap_or(true),
+        compile: CompileLimits::read(&table.table("compile")),
+    }
+}
+
+fn read_access_log(table: &TableReader<'_, '_>) -> AccessLog {
+    let destination = table.text("destination").and_then(|text| match text.value.as_str() {
+        "stdout" => Some(AccessLogDestination::Stdout),
+        value if value.contains('/') => read_path(table, &text).map(AccessLogDestination::File),
+        _ => {
+            let message = format!("`{}` is no destination", text.shown());
+            let help = "write `stdout`, or a path with a `/`, as in `./access.log`";
+            table.context.error(text.span.clone(), message, help);
+            None
+        }
+    });
+    AccessLog { destination: destination.unwrap_or(AccessLogDestination::Stdout) }
+}
+
+fn read_listener(
+    table: &TableReader<'_, '_>,
+    addresses: &mut Addresses,
+    upstreams: &mut References,
+    filters: &mut References,
+) -> Option<Listener> {
+    let name = table.name("name");
+    let address = addresses.read(table);
+    let trusted = table.texts("trusted_proxies");
+    let trusted_proxies = trusted.iter().filter_map(|text| read_network(table, text)).collect();
+    let limits_table = table.table("limits");
+    let limits = ListenerLimits::read(&limits_table);
+    check_listener_limits(&limits_table, &limits);
+
+    let listener_name = name.map(|name| name.value);
+    let route_tables = table.tables("route");
+    let mut routes = Vec::new();
+    let mut spans = Vec::new();
+    for (index, route) in route_tables.iter().enumerate() {
+        let default_name =
+            format!("{}/{}", listener_name.as_deref().unwrap_or_default(), index + 1);
+        if let Some(read) = read_route(route, default_name, upstreams, filters) {
+            routes.push(read);
+            spans.push(route.span.clone());
+        }
+    }
+    check_unique(&route_tables, "route");
+    matches::warn_unreachable(table, &routes, &spans);
+    // A route that could not be read is reported; without it the others are of no use.
+    let complete = routes.len() == route_tables.len();
+    let name: Arc<str> = listener_name?.into();
+    complete.then_some(Listener { name, address: address?, trusted_proxies, limits, routes })
+}
+
+fn check_listener_limits(table: &TableReader<'_, '_>, limits: &ListenerLimits) {
+    if limits.target_bytes > limits.head_bytes {
+        let message = "`target_bytes` is larger than `head_bytes`";
+        let help = "the target is part of the head: raise `head_bytes` too";
+        table.context.warning(table.span_of("target_bytes"), message, help);
+    }
+    if limits.h2_stream_window > limits.h2_connection_window {
+        let message = "`h2_stream_window` is larger than `h2_connection_window`";
+        let help = "the connection's window bounds its streams: raise it too";
+        table.context.warning(table.span_of("h2_stream_window"), message, help);
+    }
+}
+
+fn read_network(table: &TableReader<'_, '_>, text: &Text) -> Option<IpNet> {
+    let network = text.value.parse::<IpNet>().ok();
+    let network = network.or_else(|| text.value.parse::<IpAddr>().ok().map(IpNet::from));
+    if network.is_none() {
+        let message = format!("`{}` is no network", text.shown());
+        let help = "write a network or an address, as in `10.0.0.0/8` or `::1`";
+        table.context.error(text.span.clone(), message, help);
+    }
+    network
+}
+
+fn read_route(
+    table: &TableReader<'_, '_>,
+    default_name: String,
+    upstreams: &mut References,
+    filters: &mut References,
+) -> Option<Route> {
+    let name = table.name("name").map_or(default_name, |name| name.value);
+    let matching = matches::read(&table.table("match"));
+    let mut chain = Vec::new();
+    for filter in table.names("chain") {
+        let Some(index) = filters.resolve(table.context, &filter) else { continue };
+        if chain.contains(&index) {
+            let message = format!("filter `{}` is in the chain twice", filter.value);
+            let help = "define a second filter with the same `source` to run it twice";
+            table.context.error(filter.span.clone(), message, help);
+            continue;
+        }
+        chain.push(index);
+    }
+    let upstream = table.name("upstream");
+    let upstream = upstream.and_then(|name| upstreams.resolve(table.context, &name))?;
+    let matches::Match { hosts, path, methods, headers } = matching;
+    Some(Route { name: name.into(), hosts, path, methods, headers, chain, upstream })
+}
+
+/// Reports names that several tables of one list have.
+fn check_unique(tables: &[TableReader<'_, '_>], kind: &str) {
+    let mut seen = BTreeMap::new();
+    for (index, table) in tables.iter().enumerate() {
+        let Some(raw) = table.node("name").and_then(|node| node.get_ref().as_str()) else {
+            continue;
+        };
+        if let Some(first) = seen.insert(raw, index) {
+            let message = format!("{kind} `{}` is defined twice", raw.escape_debug());
+            let help = format!("`{}` has the name already", tables[first].path());
+            table.context.error(table.span_of("name"), message, help);
+        }
+    }
+}
+
+/// The addresses that are taken, and by whom.
+struct Addresses(Vec<(SocketAddr, String)>);
+
+impl Addresses {
+    fn new(admin: SocketAddr) -> Self {
+        Self(vec![(admin, "the admin listener".to_owned())])
+    }
+
+    /// The address of a listener; that it is taken already is reported.
+    fn read(&mut self, table: &TableReader<'_, '_>) -> Option<SocketAddr> {
+        let text = table.text("address")?;
+        let address = read_address(table, &text, "0.0.0.0:8080")?;
+        if let Some((_, other)) = self.0.iter().find(|(other, _)| overlap(*other, address)) {
+            let message = format!("`{}` is taken by {other}", text.shown());
+            table.context.error(text.span, message, "choose another port or address");
+        }
+        self.0.push((address, format!("`{}`", table.path())));
+        Some(address)
+    }
+}
+
+/// Would a connection to one of them reach the other? Port 0 is another port every time.
+fn overlap(one: SocketAddr, other: SocketAddr) -> bool {
+    let everything = one.ip().is_unspecified() || other.ip().is_unspecified();
+    one.port() == other.port() && one.port() != 0 && (one.ip() == other.ip() || everything)
+}
+
+fn read_upstream(name: &Text, table: &TableReader<'_, '_>) -> Option<Upstream> {
+    let texts = table.texts("endpoints");
+    let mut endpoints: Vec<Endpoint> = Vec::new();
+    for text in &texts {
+        let Some(endpoint) = read_endpoint(table, text) else { continue };
+        if endpoints.contains(&endpoint) {
+            let message = format!("endpoint `{}` is listed twice", text.shown());
+            let help = "it gets twice the share of requests; remove one to even them out";
+            table.context.warning(text.span.clone(), message, help);
+        }
+        endpoints.push(endpoint);
+    }
+    let list = table.node("endpoints").and_then(|node| node.get_ref().as_array());
+    if list.is_some_and(|list| list.is_empty()) {
+        let help = "write host and port of each, as in `[\"127.0.0.1:3000\"]`";
+        table.context.error(table.span_of("endpoints"), "`endpoints` is empty", help);
+    }
+    let protocol = match table.choice("protocol") {
+        "h2c" => Protocol::Http2,
+        _ => Protocol::Http1,
+    };
+    let limits = UpstreamLimits::read(&table.table("limits"));
+    let name: Arc<str> = name.value.as_str().into();
+    table.has("endpoints").then_some(Upstream { name, endpoints, protocol, limits })
+}
+
+fn read_endpoint(table: &TableReader<'_, '_>, text: &Text) -> Option<Endpoint> {
+    let value = text.value.as_str();
+    let endpoint = value.rsplit_once(':').and_then(|(host, port)| {
+        let port: u16 = port.parse().ok().filter(|port| *port != 0)?;
+        let bracketed = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
+        let host = match bracketed {
+            Some(address) => address.parse::<std::net::Ipv6Addr>().ok()?.to_string(),
+            None => Some(host.to_ascii_lowercase()).filter(|host| matches::is_host_name(host))?,
+        };
+        Some(Endpoint { host, port })
+    });
+    if endpoint.is_none() {
+        let help = if value.contains("://") {
+            "write host and port alone; `protocol` tells how to speak to it"
+        } else if value.parse::<std::net::Ipv6Addr>().is_ok() || value.matches(':').count() > 1 {
+            "an IPv6 address has brackets, as in `[::1]:80`"
+        } else if matches::is_host_name(value) {
+            "add the port, as in `app.local:80`"
+        } else {
+            "write host and port, as in `127.0.0.1:3000` or `app.local:80`"
+        };
+        table.context.error(text.span.clone(), format!("`{}` is no endpoint", text.shown()), help);
+    }
+    endpoint
+}

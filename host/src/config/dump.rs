@@ -1,0 +1,208 @@
+//! The configuration in effect as JSON, in the layout of the file: every default filled in, every
+//! value that came from the environment or from a file replaced.
+//!
+//! What admin shows. Reads back as a configuration where nothing had to be replaced.
+
+use std::collections::BTreeSet;
+
+use serde_json::{Map, Value, json};
+
+use super::model::{
+    AccessLog, AccessLogDestination, Admin, Config, FailPolicy, Filter, FilterSource, Grants,
+    HeaderValueMatch, HostMatch, Isolation, Listener, PathMatch, Protocol, RateLimitGrant, Route,
+    Runtime, Upstream,
+};
+use super::units::{format_duration, micros};
+use super::words::join;
+
+/// Stands for a value that is not shown.
+pub const REDACTED: &str = "<redacted>";
+
+/// Paths of keys whose values are not shown, as in `filter.limit.config.keys[0]`.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Secrets(pub(super) BTreeSet<String>);
+
+impl Config {
+    /// The configuration in effect, in the layout of the file. Where a value came from `${NAME}` or
+    /// `${file:PATH}` it says `<redacted>`.
+    pub fn redacted(&self) -> Value {
+        let Self { admin, runtime, access_log, listeners, upstreams, filters, source: _, secrets } =
+            self;
+        let mut root = Map::new();
+        root.insert("admin".to_owned(), dump_admin(admin));
+        root.insert("runtime".to_owned(), dump_runtime(runtime));
+        if let Some(access_log) = access_log {
+            root.insert("access_log".to_owned(), dump_access_log(access_log));
+        }
+        let dumped: Vec<Value> = listeners.iter().map(|it| dump_listener(self, it)).collect();
+        root.insert("listener".to_owned(), dumped.into());
+        let dumped: Map<String, Value> =
+            upstreams.iter().map(|it| (it.name.to_string(), dump_upstream(it))).collect();
+        root.insert("upstream".to_owned(), dumped.into());
+        let dumped: Map<String, Value> =
+            filters.iter().map(|it| (it.name.to_string(), dump_filter(it))).collect();
+        root.insert("filter".to_owned(), dumped.into());
+        let mut root = Value::Object(root);
+        redact(&mut root, "", secrets);
+        root
+    }
+}
+
+fn dump_admin(admin: &Admin) -> Value {
+    let Admin { address, allow_remote } = admin;
+    json!({ "address": address.to_string(), "allow_remote": allow_remote })
+}
+
+fn dump_runtime(runtime: &Runtime) -> Value {
+    let Runtime { workers, drain_timeout, cache_dir, connections_max, watch, compile } = runtime;
+    let mut value = json!({
+        "drain_timeout": format_duration(micros(*drain_timeout)),
+        "watch": watch,
+        "compile": compile.dump(),
+    });
+    if let Some(workers) = workers {
+        value["workers"] = workers.get().into();
+    }
+    if let Some(cache_dir) = cache_dir {
+        value["cache_dir"] = cache_dir.display().to_string().into();
+    }
+    if let Some(connections_max) = connections_max {
+        value["connections_max"] = (*connections_max).into();
+    }
+    value
+}
+
+fn dump_access_log(access_log: &AccessLog) -> Value {
+    let AccessLog { destination } = access_log;
+    let destination = match destination {
+        AccessLogDestination::Stdout => "stdout".to_owned(),
+        AccessLogDestination::File(path) => path.display().to_string(),
+    };
+    json!({ "destination": destination })
+}
+
+fn dump_listener(config: &Config, listener: &Listener) -> Value {
+    let Listener { name, address, trusted_proxies, limits, routes } = listener;
+    let trusted: Vec<String> = trusted_proxies.iter().map(ToString::to_string).collect();
+    let routes: Vec<Value> = routes.iter().map(|route| dump_route(config, route)).collect();
+    json!({
+        "name": &**name,
+        "address": address.to_string(),
+        "trusted_proxies": trusted,
+        "limits": limits.dump(),
+        "route": routes,
+    })
+}
+
+fn dump_route(config: &Config, route: &Route) -> Value {
+    let Route { name, hosts, path, methods, headers, chain, upstream } = route;
+    let mut matching = Map::new();
+    if !hosts.is_empty() {
+        let hosts = hosts.iter().map(|host| match host {
+            HostMatch::Exact(host) => Value::from(host.as_str()),
+            HostMatch::Below(suffix) => Value::from(format!("*{suffix}")),
+        });
+        matching.insert("host".to_owned(), hosts.collect());
+    }
+    match path {
+        PathMatch::Any => None,
+        PathMatch::Exact(path) => matching.insert("path".to_owned(), path.as_str().into()),
+        PathMatch::Prefix(path) => matching.insert("path_prefix".to_owned(), path.as_str().into()),
+    };
+    if !methods.is_empty() {
+        let methods = methods.iter().map(|method| Value::from(method.as_str()));
+        matching.insert("method".to_owned(), methods.collect());
+    }
+    if !headers.is_empty() {
+        let headers = headers.iter().map(|header| {
+            let value = match &header.value {
+                HeaderValueMatch::Present => Value::Bool(true),
+                HeaderValueMatch::Exact(value) => value.as_str().into(),
+                HeaderValueMatch::Prefix(prefix) => json!({ "prefix": prefix }),
+            };
+            (header.name.to_string(), value)
+        });
+        matching.insert("headers".to_owned(), headers.collect());
+    }
+    // A name that was not given has a `/`, which no name in a file may have.
+    let name = (!name.contains('/')).then_some(name);
+    let chain: Vec<&str> =
+        chain.iter().filter_map(|index| config.filters.get(*index)).map(|it| &*it.name).collect();
+    let mut value = json!({ "match": matching, "chain": chain });
+    if let Some(name) = name {
+        value["name"] = (**name).into();
+    }
+    if let Some(upstream) = config.upstreams.get(*upstream) {
+        value["upstream"] = (*upstream.name).into();
+    }
+    value
+}
+
+fn dump_upstream(upstream: &Upstream) -> Value {
+    let Upstream { name: _, endpoints, protocol, limits } = upstream;
+    let endpoints: Vec<String> = endpoints.iter().map(ToString::to_string).collect();
+    let protocol = match protocol {
+        Protocol::Http1 => "http1",
+        Protocol::Http2 => "h2c",
+    };
+    json!({ "endpoints": endpoints, "protocol": protocol, "limits": limits.dump() })
+}
+
+fn dump_filter(filter: &Filter) -> Value {
+    let Filter { name: _, source, config, grants, limits, fail_policy, isolation } = filter;
+    let source = match source {
+        FilterSource::Builtin(name) => format!("builtin:{name}"),
+        FilterSource::File(path) => path.display().to_string(),
+    };
+    let fail_policy = match fail_policy {
+        FailPolicy::Closed => "closed",
+        FailPolicy::Open => "open",
+    };
+    let isolation = match isolation {
+        Isolation::Shared => "shared",
+        Isolation::PerRequest => "per-request",
+    };
+    json!({
+        "source": source,
+        "config": config,
+        "grants": dump_grants(grants),
+        "limits": limits.dump(),
+        "fail_policy": fail_policy,
+        "isolation": isolation,
+    })
+}
+
+fn dump_grants(grants: &Grants) -> Value {
+    let Grants { log, clock, random, metrics, kv, rate_limit } = grants;
+    let mut value = json!({ "log": log, "clock": clock, "random": random, "metrics": metrics });
+    if let Some(kv) = kv {
+        value["kv"] = kv.dump();
+    }
+    if let Some(RateLimitGrant { requests, per, burst, keys }) = rate_limit {
+        let per = format_duration(micros(*per));
+        value["rate-limit"] =
+            json!({ "requests": requests, "per": per, "burst": burst, "keys": keys });
+    }
+    value
+}
+
+/// Replaces every value whose path is in `secrets`, with all that is in it.
+fn redact(value: &mut Value, path: &str, secrets: &Secrets) {
+    if secrets.0.contains(path) {
+        *value = REDACTED.into();
+        return;
+    }
+    match value {
+        Value::Object(entries) => {
+            for (key, value) in entries {
+                redact(value, &join(path, key), secrets);
+            }
+        }
+        Value::Array(items) => {
+            for (index, value) in items.iter_mut().enumerate() {
+                redact(value, &format!("{path}[{index}]"), secrets);
+            }
+        }
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
+    }
+}

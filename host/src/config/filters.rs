@@ -1,0 +1,170 @@
+//! Reads `[filter.NAME]`: where the component is, what it may do, and its `config` as JSON.
+//!
+//! What is in `config` is for the filter to judge; here it only has to fit into JSON.
+
+use std::sync::Arc;
+
+use serde_json::{Map, Number, Value};
+use toml::de::DeValue;
+
+use super::check;
+use super::expand::Syntax;
+use super::limits::{CONFIG_KEY_PATH_BYTES_MAX, FILTER_CONFIG_BYTES_MAX, FilterLimits, KvGrant};
+use super::model::{FailPolicy, Filter, FilterSource, Grants, Isolation, RateLimitGrant};
+use super::reader::{Node, TableReader, Text, whole_number};
+use super::words::{did_you_mean, join, quoted};
+
+/// The shipped filters, which `source = "builtin:NAME"` names.
+pub const BUILTIN_FILTERS: [&str; 3] = ["headers", "rate-limit", "trace"];
+
+/// Reads the table of the filter called `name`; none: it has no usable source.
+pub(super) fn read(name: &Text, table: &TableReader<'_, '_>) -> Option<Filter> {
+    let source = table.text("source").and_then(|text| read_source(table, &text));
+    let builtin = matches!(source, Some(FilterSource::Builtin(_)));
+    let grants = read_grants(&table.table("grants"), builtin);
+    let limits_table = table.table("limits");
+    let limits = FilterLimits::read(&limits_table);
+    if limits.time > limits.exchange_time {
+        let message = "`time` of one hook is longer than `exchange_time` of all of them";
+        let help = "raise `exchange_time` too, or the hook ends there";
+        limits_table.context.warning(limits_table.span_of("time"), message, help);
+    }
+    let fail_policy = match table.choice("fail_policy") {
+        "open" => FailPolicy::Open,
+        _ => FailPolicy::Closed,
+    };
+    let isolation = match table.choice("isolation") {
+        "per-request" => Isolation::PerRequest,
+        _ => Isolation::Shared,
+    };
+    let config = read_config(table);
+    let name: Arc<str> = name.value.as_str().into();
+    Some(Filter { name, source: source?, config, grants, limits, fail_policy, isolation })
+}
+
+fn read_source(table: &TableReader<'_, '_>, text: &Text) -> Option<FilterSource> {
+    let value = text.value.as_str();
+    if let Some(name) = value.strip_prefix("builtin:") {
+        if BUILTIN_FILTERS.contains(&name) {
+            return Some(FilterSource::Builtin(name.to_owned()));
+        }
+        let known = BUILTIN_FILTERS.map(|name| format!("builtin:{name}"));
+        let help = did_you_mean(value, known.iter().map(String::as_str))
+            .filter(|_| !text.secret)
+            .unwrap_or_else(|| format!("shipped are {}", quoted(&BUILTIN_FILTERS)));
+        let message = format!("no shipped filter for `{}`", text.shown());
+        table.context.error(text.span.clone(), message, help);
+        return None;
+    }
+    if value.contains("://") || !(value.contains('/') || value.ends_with(".wasm")) {
+        let message = format!("`{}` is no source of a filter", text.shown());
+        let help = match BUILTIN_FILTERS.contains(&value) {
+            true => format!("did you mean `builtin:{value}`?"),
+            false => "write `builtin:NAME`, or a path as in `./limit.wasm`".to_owned(),
+        };
+        table.context.error(text.span.clone(), message, help);
+        return None;
+    }
+    check::read_path(table, text).map(FilterSource::File)
+}
+
+fn read_grants(table: &TableReader<'_, '_>, builtin: bool) -> Grants {
+    let granted = |name| table.flag(name).unwrap_or(builtin);
+    Grants {
+        log: granted("log"),
+        clock: granted("clock"),
+        random: granted("random"),
+        metrics: granted("metrics"),
+        kv: read_kv(table),
+        rate_limit: table.has("rate-limit").then(|| read_rate_limit(&table.table("rate-limit"))),
+    }
+}
+
+fn read_kv(table: &TableReader<'_, '_>) -> Option<KvGrant> {
+    match table.node("kv")?.get_ref() {
+        DeValue::Boolean(true) => Some(KvGrant::default()),
+        DeValue::Boolean(false) => None,
+        _ => Some(KvGrant::read(&table.table("kv"))),
+    }
+}
+
+fn read_rate_limit(table: &TableReader<'_, '_>) -> RateLimitGrant {
+    // What is missing or wrong is reported, so that these stand-ins are never used.
+    let requests = table.limit("requests").unwrap_or(1);
+    let per = table.duration("per");
+    if !per.subsec_nanos().is_multiple_of(1_000_000) {
+        let message = "`per` has to be whole milliseconds";
+        table.context.error(table.span_of("per"), message, "write it in `ms`");
+    }
+    let burst = table.limit("burst").unwrap_or(requests);
+    RateLimitGrant { requests, per, burst, keys: table.count("keys") }
+}
+
+fn read_config(table: &TableReader<'_, '_>) -> Value {
+    let empty = || Value::Object(Map::new());
+    let Some(node) = table.node("config") else { return empty() };
+    let DeValue::Table(_) = node.get_ref() else {
+        table.wrong_type("config", node, "a table");
+        return empty();
+    };
+    let value = to_json(table, node, &join(table.path(), "config"));
+    let bytes = value.to_string().len();
+    if bytes > FILTER_CONFIG_BYTES_MAX {
+        let message = format!("`config` has {bytes} bytes as JSON");
+        let help = format!("{FILTER_CONFIG_BYTES_MAX} bytes is the most");
+        table.context.error(table.span_of("config"), message, help);
+    }
+    value
+}
+
+/// Recursion is bounded by the length of the path.
+fn to_json(table: &TableReader<'_, '_>, node: &Node<'_>, path: &str) -> Value {
+    let refuse = |message: &str, help: &str| {
+        table.context.error(node.span(), message, help);
+        Value::Null
+    };
+    if path.len() > CONFIG_KEY_PATH_BYTES_MAX {
+        let help = format!("{CONFIG_KEY_PATH_BYTES_MAX} bytes is the most for all keys in a row");
+        return refuse("keys are too long, or nest too deep", &help);
+    }
+    match node.get_ref() {
+        DeValue::String(raw) => table
+            .context
+            .text(raw, node.span(), path, Syntax::FilterConfig)
+            .map_or(Value::Null, |text| text.value.into()),
+        DeValue::Integer(number) => {
+            let negative = || i64::from_str_radix(number.as_str(), number.radix()).ok();
+            match whole_number(number).map(Value::from).or_else(|| negative().map(Value::from)) {
+                Some(value) => value,
+                None => refuse("the number does not fit into 64 bits", "write it as a string"),
+            }
+        }
+        DeValue::Float(number) => match number.as_str().parse().ok().and_then(Number::from_f64) {
+            Some(number) => Value::Number(number),
+            None => refuse("JSON has no such number", "write it as a string"),
+        },
+        DeValue::Boolean(value) => Value::Bool(*value),
+        DeValue::Datetime(value) => value.to_string().into(),
+        DeValue::Array(items) => items
+            .iter()
+            .enumerate()
+            .map(|(index, item)| {
+                let path = format!("{path}[{index}]");
+                table.context.locate(path.clone(), item.span());
+                to_json(table, item, &path)
+            })
+            .collect(),
+        DeValue::Table(entries) => entries
+            .iter()
+            .map(|(key, node)| {
+                let name = key.get_ref().to_string();
+                let path = join(path, &name);
+                // The mistake is in the value more often than in the key; tables have no better
+                // place than their key.
+                let span = if node.get_ref().is_table() { key.span() } else { node.span() };
+                table.context.locate(path.clone(), span);
+                (name, to_json(table, node, &path))
+            })
+            .collect(),
+    }
+}

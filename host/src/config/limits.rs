@@ -1,0 +1,294 @@
+//! Every limit that a file can set: name, unit, default, range and meaning, each written once. The
+//! structs, the reader, the JSON Schema and the dump all come from these lines.
+//!
+//! The fixed limits of the filter contract are here too. Who enforces a limit is not known here.
+
+use std::time::Duration;
+
+use serde_json::{Map, Value};
+
+use super::reader::TableReader;
+use super::spec::{Key, Kind, Limit, Presence, Table, Unit};
+use super::units;
+
+/// Bytes of a configuration file.
+pub const CONFIG_FILE_BYTES_MAX: usize = 1 << 20;
+/// Bytes of a file that a `${file:PATH}` reference names.
+pub const REFERENCED_FILE_BYTES_MAX: usize = 64 << 10;
+/// Bytes of the path of a key in a filter's `config`, as in `rules[2].set.name`; bounds how deep
+/// tables nest.
+pub const CONFIG_KEY_PATH_BYTES_MAX: usize = 1 << 10;
+/// Listeners of a file.
+pub const LISTENERS_MAX: usize = 64;
+/// Routes of a listener.
+pub const ROUTES_MAX: usize = 1_000;
+/// Hosts, methods or fields that a route matches.
+pub const MATCH_VALUES_MAX: usize = 100;
+/// Networks that a listener trusts.
+pub const TRUSTED_PROXIES_MAX: usize = 1_000;
+/// Upstreams of a file.
+pub const UPSTREAMS_MAX: usize = 1_000;
+/// Endpoints of an upstream.
+pub const ENDPOINTS_MAX: usize = 1_000;
+/// Filters of a file.
+pub const FILTERS_MAX: usize = 1_000;
+/// Filters in one chain.
+pub const CHAIN_FILTERS_MAX: usize = 32;
+/// Bytes of a name of a listener, route, upstream or filter.
+pub const NAME_BYTES_MAX: usize = 64;
+/// Bytes of a filter's `config` table as JSON text.
+pub const FILTER_CONFIG_BYTES_MAX: usize = 256 << 10;
+/// Notes of one exchange.
+pub const NOTES_MAX: usize = 64;
+/// Bytes of key and value of one note.
+pub const NOTE_BYTES_MAX: usize = 1 << 10;
+/// Bytes of one log line of a filter; longer ones are cut.
+pub const LOG_LINE_BYTES_MAX: usize = 1 << 10;
+/// Bytes of one chunk that a body hook gets.
+pub const BODY_CHUNK_BYTES_MAX: usize = 64 << 10;
+
+const fn us(count: u64) -> u64 {
+    count
+}
+const fn ms(count: u64) -> u64 {
+    us(count * 1_000)
+}
+const fn s(count: u64) -> u64 {
+    ms(count * 1_000)
+}
+const fn m(count: u64) -> u64 {
+    s(count * 60)
+}
+const fn h(count: u64) -> u64 {
+    m(count * 60)
+}
+const fn kib(count: u64) -> u64 {
+    count << 10
+}
+const fn mib(count: u64) -> u64 {
+    count << 20
+}
+const fn gib(count: u64) -> u64 {
+    count << 30
+}
+
+/// `field: unit = default, min..=max;` becomes a field, its key in the file, and its default.
+macro_rules! limits {
+    (
+        $(#[doc = $doc:literal])+
+        $name:ident {
+            $( $(#[doc = $field_doc:literal])+
+               $field:ident : $unit:ident = $default:expr, $min:expr => $max:expr; )+
+        }
+    ) => {
+        $(#[doc = $doc])+
+        #[derive(Clone, Debug, PartialEq, Eq)]
+        pub struct $name {
+            $(
+                $(#[doc = $field_doc])+
+                #[doc = concat!(
+                    "\n\nDefault `", stringify!($default), "`, from `", stringify!($min), "` to `",
+                    stringify!($max), "`."
+                )]
+                pub $field: limits!(@type $unit),
+            )+
+        }
+
+        impl $name {
+            pub(super) const TABLE: Table = Table {
+                doc: concat!($($doc),+),
+                keys: &[$(Key {
+                    name: stringify!($field),
+                    doc: concat!($($field_doc),+),
+                    presence: Presence::Optional,
+                    kind: Kind::Limit(Limit {
+                        unit: limits!(@unit $unit),
+                        default: Some($default),
+                        min: $min,
+                        max: $max,
+                    }),
+                }),+],
+            };
+
+            pub(super) fn read(table: &TableReader<'_, '_>) -> Self {
+                Self { $($field: table.$unit(stringify!($field))),+ }
+            }
+
+            pub(super) fn dump(&self) -> Value {
+                let mut object = Map::new();
+                $(object.insert(
+                    stringify!($field).to_owned(),
+                    limits!(@dump $unit, self.$field),
+                );)+
+                Value::Object(object)
+            }
+        }
+
+        impl Default for $name {
+            fn default() -> Self {
+                Self { $($field: limits!(@from $unit, $default)),+ }
+            }
+        }
+    };
+    (@type duration) => { Duration };
+    (@type size) => { usize };
+    (@type count) => { usize };
+    (@unit duration) => { Unit::Duration };
+    (@unit size) => { Unit::Size };
+    (@unit count) => { Unit::Count };
+    (@from duration, $value:expr) => { Duration::from_micros($value) };
+    (@from size, $value:expr) => { $value as usize };
+    (@from count, $value:expr) => { $value as usize };
+    (@dump duration, $value:expr) => { units::format_duration(units::micros($value)).into() };
+    (@dump size, $value:expr) => { units::format_size($value as u64).into() };
+    (@dump count, $value:expr) => { $value.into() };
+}
+
+limits! {
+    /// Bounds on the connections and requests of a listener.
+    ListenerLimits {
+        /// Bytes of a request line and its fields; beyond them the answer is 431.
+        head_bytes: size = kib(32), kib(1) => mib(1);
+        /// Fields of a request head; beyond them the answer is 431.
+        head_fields: count = 100, 1 => 1_000;
+        /// Bytes of a request target; beyond them the answer is 414.
+        target_bytes: size = kib(8), 64 => kib(512);
+        /// Bytes of the trailers of a request.
+        trailer_bytes: size = kib(8), 64 => kib(512);
+        /// Fields of the trailers of a request.
+        trailer_fields: count = 32, 1 => 1_000;
+        /// Time for a whole request head, an HTTP/2 preface, or an unfinished HTTP/2 header block.
+        head_timeout: duration = s(5), ms(100) => m(5);
+        /// Time without a byte of a body, in either direction.
+        body_idle_timeout: duration = s(30), ms(100) => h(24);
+        /// Bytes per second that a body has to make on average, in either direction; 0 asks none.
+        body_rate_min: size = 240, 0 => mib(64);
+        /// Time before `body_rate_min` is asked of a body.
+        body_rate_grace: duration = s(10), ms(100) => h(1);
+        /// Time a connection may stay without a request.
+        idle_timeout: duration = s(60), ms(100) => h(24);
+        /// Requests on one connection; after them it is closed gracefully.
+        requests_per_connection: count = 10_000, 1 => 1_000_000_000;
+        /// Age at which a connection is closed gracefully.
+        connection_lifetime: duration = h(1), s(1) => h(168);
+        /// Bytes buffered for one connection in each direction before its sender has to wait.
+        buffer_bytes: size = kib(64), kib(4) => mib(16);
+        /// HTTP/2 streams open at once on a connection.
+        h2_streams: count = 100, 1 => 10_000;
+        /// HTTP/2 flow-control window of a stream.
+        h2_stream_window: size = kib(64), kib(1) => mib(16);
+        /// HTTP/2 flow-control window of a connection.
+        h2_connection_window: size = mib(1), kib(64) => mib(64);
+        /// Bytes waiting to be sent on an HTTP/2 stream.
+        h2_send_buffer: size = kib(64), kib(4) => mib(16);
+        /// Bytes of an HTTP/2 header list, decoded.
+        h2_header_list: size = kib(32), kib(1) => mib(1);
+        /// Streams a client may reset within `h2_resets_window` before its connection is closed.
+        h2_resets: count = 200, 1 => 100_000;
+        /// The window in which `h2_resets` are counted.
+        h2_resets_window: duration = s(30), s(1) => h(1);
+        /// Quiet time after which an HTTP/2 connection is probed with a ping.
+        h2_ping_interval: duration = s(30), s(1) => h(24);
+        /// Time for the answer to such a ping.
+        h2_ping_timeout: duration = s(20), ms(100) => m(10);
+    }
+}
+
+limits! {
+    /// Bounds on the connections to an upstream and on its answers.
+    UpstreamLimits {
+        /// Time for a connection to be made.
+        connect_timeout: duration = s(1), ms(1) => m(5);
+        /// Time from the end of the request to the head of the answer.
+        response_timeout: duration = s(15), ms(1) => h(1);
+        /// Time without a byte of an answer's body.
+        idle_timeout: duration = s(30), ms(100) => h(24);
+        /// The same for gRPC and for upgraded connections, in both directions.
+        stream_idle_timeout: duration = h(1), ms(100) => h(168);
+        /// Time an unused connection is kept; below the upstream's own, so that it is not closed
+        /// under a request.
+        keepalive_timeout: duration = s(4), ms(100) => h(1);
+        /// Unused connections kept to each endpoint, per worker.
+        keepalive_connections: count = 64, 0 => 10_000;
+        /// Connections open at once to each endpoint, per worker; beyond them the answer is 503.
+        connections_max: count = 1_024, 1 => 1_000_000;
+        /// Bytes of a status line and its fields; beyond them the answer is 502.
+        head_bytes: size = kib(32), kib(1) => mib(1);
+        /// Fields of an answer's head; beyond them the answer is 502.
+        head_fields: count = 100, 1 => 1_000;
+        /// Bytes of the trailers of an answer.
+        trailer_bytes: size = kib(8), 64 => kib(512);
+        /// Fields of the trailers of an answer.
+        trailer_fields: count = 32, 1 => 1_000;
+        /// HTTP/2 flow-control window of a stream.
+        h2_stream_window: size = kib(64), kib(1) => mib(16);
+        /// HTTP/2 flow-control window of a connection.
+        h2_connection_window: size = mib(1), kib(64) => mib(64);
+        /// Bytes waiting to be sent on an HTTP/2 stream.
+        h2_send_buffer: size = kib(64), kib(4) => mib(16);
+        /// Bytes of an HTTP/2 header list, decoded.
+        h2_header_list: size = kib(32), kib(1) => mib(1);
+        /// Quiet time after which an HTTP/2 connection is probed with a ping.
+        h2_ping_interval: duration = s(30), s(1) => h(24);
+        /// Time for the answer to such a ping.
+        h2_ping_timeout: duration = s(20), ms(100) => m(10);
+    }
+}
+
+limits! {
+    /// Bounds on the calls of a filter.
+    FilterLimits {
+        /// Time of one hook call.
+        time: duration = ms(5), us(100) => s(10);
+        /// Time of all hook calls of one exchange.
+        exchange_time: duration = ms(20), us(100) => s(60);
+        /// Time of `configure`.
+        configure_time: duration = s(1), ms(1) => s(60);
+        /// Memory of one instance.
+        memory: size = mib(32), kib(64) => gib(4);
+        /// Bytes of a body that the filter may hold back.
+        body: size = mib(1), 0 => mib(256);
+        /// Log lines of one exchange; further ones are counted and dropped.
+        log_lines: count = 20, 0 => 1_000;
+        /// Bytes of the body of a local reply.
+        local_reply: size = kib(64), 0 => mib(1);
+    }
+}
+
+limits! {
+    /// Bounds on the child process that compiles a filter.
+    CompileLimits {
+        /// Time for one filter.
+        time: duration = s(60), s(1) => h(1);
+        /// Memory of the process.
+        memory: size = gib(2), mib(64) => gib(64);
+    }
+}
+
+limits! {
+    /// The map that the host keeps for a filter.
+    KvGrant {
+        /// Entries at most.
+        entries: count = 10_000, 1 => 10_000_000;
+        /// Bytes of one value.
+        value_bytes: size = kib(64), 1 => mib(16);
+    }
+}
+
+/// The range of `drain_timeout`.
+pub(super) const DRAIN_TIMEOUT: Limit =
+    Limit { unit: Unit::Duration, default: Some(s(30)), min: 0, max: h(1) };
+/// The range of `workers`.
+pub(super) const WORKERS: Limit = Limit { unit: Unit::Count, default: None, min: 1, max: 64 };
+/// The range of `connections_max`.
+pub(super) const CONNECTIONS: Limit =
+    Limit { unit: Unit::Count, default: None, min: 1, max: 1_000_000 };
+/// The range of `requests` and, apart from its default, of `burst`.
+pub(super) const RATE_LIMIT_REQUESTS: Limit =
+    Limit { unit: Unit::Count, default: None, min: 1, max: 1_000_000_000 };
+/// The range of `per`.
+pub(super) const RATE_LIMIT_PER: Limit =
+    Limit { unit: Unit::Duration, default: None, min: ms(1), max: h(24) };
+/// The range of `keys`.
+pub(super) const RATE_LIMIT_KEYS: Limit =
+    Limit { unit: Unit::Count, default: Some(100_000), min: 1, max: 10_000_000 };

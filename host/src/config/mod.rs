@@ -1,0 +1,202 @@
+//! From a TOML file to a [`Config`], or to messages that point at its lines.
+//!
+//! `spec` describes the keys, `keys` and `limits` list them; `reader` reads tables by these
+//! descriptions, `check` builds the `model` from what was read. One run reports every problem.
+//! Opens no sockets and no components; whether a filter accepts its `config` is found out later,
+//! and [`Loaded::locate_filter_config`] says where in the file its complaint belongs.
+
+mod check;
+mod diagnostic;
+mod dump;
+mod expand;
+mod filters;
+mod keys;
+mod limits;
+mod matches;
+mod model;
+mod problems;
+mod reader;
+mod schema;
+mod spec;
+mod syntax;
+mod units;
+mod words;
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+
+use toml::de::DeTable;
+
+pub use self::diagnostic::{DIAGNOSTICS_MAX, Diagnostic, Diagnostics, Place, Severity};
+pub use self::dump::REDACTED;
+pub use self::filters::BUILTIN_FILTERS;
+pub use self::keys::ADMIN_ADDRESS_DEFAULT;
+pub use self::limits::{
+    BODY_CHUNK_BYTES_MAX, CHAIN_FILTERS_MAX, CONFIG_FILE_BYTES_MAX, CONFIG_KEY_PATH_BYTES_MAX,
+    CompileLimits, ENDPOINTS_MAX, FILTER_CONFIG_BYTES_MAX, FILTERS_MAX, FilterLimits, KvGrant,
+    LISTENERS_MAX, LOG_LINE_BYTES_MAX, ListenerLimits, MATCH_VALUES_MAX, NAME_BYTES_MAX,
+    NOTE_BYTES_MAX, NOTES_MAX, REFERENCED_FILE_BYTES_MAX, ROUTES_MAX, TRUSTED_PROXIES_MAX,
+    UPSTREAMS_MAX, UpstreamLimits,
+};
+pub use self::model::{
+    AccessLog, AccessLogDestination, Admin, Config, Endpoint, FailPolicy, Filter, FilterSource,
+    Grants, HeaderMatch, HeaderValueMatch, HostMatch, Isolation, Listener, PathMatch, Protocol,
+    RateLimitGrant, Route, Runtime, Upstream,
+};
+pub use self::schema::schema;
+
+use self::diagnostic::SourceText;
+use self::dump::Secrets;
+use self::problems::{BoundedReadError, Context, Findings, Span, read_bounded};
+use self::reader::TableReader;
+use self::syntax::SyntaxErrors;
+use self::words::join;
+
+/// A file that can be used, with what is needed to point into it later.
+#[derive(Clone, Debug)]
+pub struct Loaded {
+    /// The configuration.
+    pub config: Config,
+    /// What is hardly meant as it is written.
+    pub warnings: Diagnostics,
+    source: SourceText,
+    positions: BTreeMap<String, Span>,
+    secret_values: SecretValues,
+    referenced_files: BTreeSet<PathBuf>,
+}
+
+impl Loaded {
+    /// An error at the key with this path, as in `listener[0].address` or `filter.limit.grants`;
+    /// where the file does not have it, at the nearest table around it.
+    pub fn locate(&self, key_path: &str, message: impl Into<String>) -> Diagnostic {
+        let message = self.secret_values.removed_from(message.into());
+        match self.nearest(key_path) {
+            Some(span) => self.source.diagnostic(Severity::Error, span, message, None),
+            None => self.source.diagnostic(Severity::Error, 0..0, message, None),
+        }
+    }
+
+    /// An error that a filter's `configure` returned, at the key of its `config` table that it
+    /// names, as in `rules[2].set.name`; where there is no such key, at the nearest table around.
+    pub fn locate_filter_config(&self, filter: &str, key_path: &str, message: &str) -> Diagnostic {
+        let config = format!("{}.config", join("filter", filter));
+        let (path, place) = match key_path {
+            "" => (config, String::new()),
+            key if key.starts_with('[') => (format!("{config}{key}"), format!("`{key}`: ")),
+            key => (format!("{config}.{key}"), format!("`{key}`: ")),
+        };
+        self.locate(&path, format!("filter `{filter}` refuses its configuration: {place}{message}"))
+    }
+
+    /// Every file that this configuration was made from, components of filters included: those
+    /// whose change calls for a new generation.
+    pub fn files(&self) -> BTreeSet<PathBuf> {
+        let components = self.config.filters.iter().filter_map(|filter| match &filter.source {
+            FilterSource::File(path) => Some(path.clone()),
+            FilterSource::Builtin(_) => None,
+        });
+        let mut files: BTreeSet<PathBuf> = components.collect();
+        files.extend(self.referenced_files.iter().cloned());
+        files.insert(self.config.source.clone());
+        files
+    }
+
+    fn nearest(&self, key_path: &str) -> Option<Span> {
+        let mut path = key_path;
+        loop {
+            if let Some(span) = self.positions.get(path) {
+                return Some(span.clone());
+            }
+            path = &path[..path.rfind(['.', '['])?];
+        }
+    }
+}
+
+/// Values that must not be shown. Debug shows none of them.
+#[derive(Clone)]
+struct SecretValues(BTreeSet<String>);
+
+impl SecretValues {
+    /// `message` without these values. One or two characters are no secret, and everywhere.
+    fn removed_from(&self, message: String) -> String {
+        let shown = self.0.iter().rev().filter(|value| value.len() > 2);
+        shown.fold(message, |message, value| message.replace(value.as_str(), REDACTED))
+    }
+}
+
+impl std::fmt::Debug for SecretValues {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(REDACTED)
+    }
+}
+
+/// Reads and checks the file at `path`, with the environment of this process.
+///
+/// # Errors
+/// Everything that keeps the file from being used, warnings included.
+pub fn load(path: &Path) -> Result<Loaded, Diagnostics> {
+    let name = path.display().to_string();
+    let unreadable = |error: std::io::Error| {
+        let help = "name the file with `-c FILE`";
+        Diagnostic::about_file(&name, format!("cannot read the configuration: {error}"), help)
+    };
+    let source = std::path::absolute(path).map_err(unreadable)?;
+    let bytes = read_bounded(&source, CONFIG_FILE_BYTES_MAX).map_err(|error| match error {
+        BoundedReadError::Io(error) => unreadable(error),
+        BoundedReadError::TooLarge => too_large(&name),
+    })?;
+    let text = String::from_utf8(bytes).map_err(|error| {
+        let line = error.as_bytes()[..error.utf8_error().valid_up_to()].split(|it| *it == b'\n');
+        let message = format!("line {} is not UTF-8 text", line.count());
+        Diagnostic::about_file(&name, message, "save the file as UTF-8")
+    })?;
+    parse_source(&text, &name, source, &|variable| std::env::var(variable).ok())
+}
+
+/// Checks the text of a file called `file` in the directory `base`.
+///
+/// # Errors
+/// Everything that keeps the text from being used, warnings included.
+pub fn parse(
+    text: &str,
+    file: &str,
+    base: &Path,
+    env: &dyn Fn(&str) -> Option<String>,
+) -> Result<Loaded, Diagnostics> {
+    let source = std::path::absolute(base.join(file)).unwrap_or_else(|_| base.join(file));
+    parse_source(text, file, source, env)
+}
+
+fn parse_source(
+    text: &str,
+    name: &str,
+    path: PathBuf,
+    env: &dyn Fn(&str) -> Option<String>,
+) -> Result<Loaded, Diagnostics> {
+    if text.len() > CONFIG_FILE_BYTES_MAX {
+        return Err(too_large(name).into());
+    }
+    let source = SourceText::new(name, text);
+    let (root, errors) = DeTable::parse_recoverable(text);
+    let syntax = SyntaxErrors::new(text, &errors);
+    let base = path.parent().unwrap_or(Path::new("/")).to_owned();
+    let context = Context::new(&base, env);
+    let root = TableReader::new(&context, &keys::ROOT, String::new(), root.get_ref(), 0..0);
+    let config = check::config(&context, &root, path);
+    let (problems, findings) = context.finish(&source, syntax);
+    let Some(mut config) = config.filter(|_| !problems.has_errors()) else {
+        return Err(problems);
+    };
+    let Findings { positions, secret_paths, secret_values, files: referenced_files } = findings;
+    config.secrets = Secrets(secret_paths);
+    let secret_values = SecretValues(secret_values);
+    Ok(Loaded { config, warnings: problems, source, positions, secret_values, referenced_files })
+}
+
+fn too_large(name: &str) -> Diagnostic {
+    let message = format!("the configuration is larger than {CONFIG_FILE_BYTES_MAX} bytes");
+    Diagnostic::about_file(name, message, "move what is generated into the filters that use it")
+}

@@ -1,0 +1,340 @@
+//! The configuration as the rest of Pillion uses it: every reference resolved, every default filled
+//! in, every value within its range. Plain data; only `check` builds it from a file.
+//!
+//! Knows nothing of TOML, positions or messages. Limits and their defaults are in `limits`.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::{HeaderName, Method};
+use ipnet::IpNet;
+
+use super::dump::Secrets;
+use super::limits::{CompileLimits, FilterLimits, KvGrant, ListenerLimits, UpstreamLimits};
+
+/// One configuration file, checked. Debug shows what `redacted` does.
+#[derive(Clone)]
+pub struct Config {
+    /// The admin listener.
+    pub admin: Admin,
+    /// Workers, draining, caching, compiling.
+    pub runtime: Runtime,
+    /// Where access log lines go; none: no access log.
+    pub access_log: Option<AccessLog>,
+    /// In file order; at least one.
+    pub listeners: Vec<Listener>,
+    /// In order of their names; a route refers to one by index.
+    pub upstreams: Vec<Upstream>,
+    /// In order of their names; a chain refers to them by index.
+    pub filters: Vec<Filter>,
+    /// The file this was read from, as an absolute path.
+    pub source: PathBuf,
+    /// Which values came from the environment or from files, so that they are never shown.
+    pub(super) secrets: Secrets,
+}
+
+impl fmt::Debug for Config {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Config({})", self.redacted())
+    }
+}
+
+/// `[admin]`
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Admin {
+    /// Loopback unless `allow_remote`.
+    pub address: SocketAddr,
+    /// The operator accepts that others than this host reach the admin listener.
+    pub allow_remote: bool,
+}
+
+/// `[runtime]`
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Runtime {
+    /// Worker threads; none: one per available core, at most two.
+    pub workers: Option<NonZeroUsize>,
+    /// How long requests in flight may take to finish once the process is told to stop.
+    pub drain_timeout: Duration,
+    /// Where compiled filters are kept; none: the user's cache directory.
+    pub cache_dir: Option<PathBuf>,
+    /// Downstream connections open at once; none: half the limit of file descriptors.
+    pub connections_max: Option<usize>,
+    /// Publish a new generation when this file or a filter is saved.
+    pub watch: bool,
+    /// Bounds on the child process that compiles a filter.
+    pub compile: CompileLimits,
+}
+
+/// `[access_log]`
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AccessLog {
+    /// Where the lines go.
+    pub destination: AccessLogDestination,
+}
+
+/// Where access log lines go.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum AccessLogDestination {
+    /// Standard output.
+    Stdout,
+    /// A file, by absolute path; appended to.
+    File(PathBuf),
+}
+
+/// `[[listener]]`
+#[derive(Clone, Debug)]
+pub struct Listener {
+    /// Unique among listeners.
+    pub name: Arc<str>,
+    /// Unique among listeners, except for port 0.
+    pub address: SocketAddr,
+    /// Peers whose `Forwarded` and `X-Forwarded-*` fields are believed.
+    pub trusted_proxies: Vec<IpNet>,
+    /// Bounds on connections and requests.
+    pub limits: ListenerLimits,
+    /// In file order; the first that matches takes the request. At least one.
+    pub routes: Vec<Route>,
+}
+
+/// `[[listener.route]]`
+#[derive(Clone, Debug)]
+pub struct Route {
+    /// As given, or `<listener>/<n>` counted from 1. Unique within the listener.
+    pub name: Arc<str>,
+    /// One of them has to match; none given: any host.
+    pub hosts: Vec<HostMatch>,
+    /// The path, without the query.
+    pub path: PathMatch,
+    /// One of them has to match; none given: any method.
+    pub methods: Vec<Method>,
+    /// All of them have to match.
+    pub headers: Vec<HeaderMatch>,
+    /// Indexes into `Config::filters`, in the order of the request hooks, each at most once.
+    pub chain: Vec<usize>,
+    /// Index into `Config::upstreams`.
+    pub upstream: usize,
+}
+
+/// The host a request is for, compared in lower case and without its port.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum HostMatch {
+    /// This host. Lower case.
+    Exact(String),
+    /// `*.example.com`: every host below this domain, at any depth, but not the domain itself.
+    /// Holds `.example.com`, in lower case.
+    Below(String),
+}
+
+impl HostMatch {
+    /// `host`: in lower case, without a port.
+    pub fn matches(&self, host: &str) -> bool {
+        match self {
+            Self::Exact(expected) => host == expected,
+            Self::Below(suffix) => host.len() > suffix.len() && host.ends_with(suffix.as_str()),
+        }
+    }
+}
+
+/// The path of a request, compared byte for byte.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PathMatch {
+    /// Every path, `*` of `OPTIONS *` included.
+    Any,
+    /// This path.
+    Exact(String),
+    /// This path and every path below it: `/api` takes `/api`, `/api/` and `/api/x`, not `/apix`.
+    /// Never ends with `/`.
+    Prefix(String),
+}
+
+impl PathMatch {
+    /// `path`: without its query.
+    pub fn matches(&self, path: &str) -> bool {
+        match self {
+            Self::Any => true,
+            Self::Exact(expected) => path == expected,
+            Self::Prefix(prefix) => path
+                .strip_prefix(prefix.as_str())
+                .is_some_and(|rest| rest.is_empty() || rest.starts_with('/')),
+        }
+    }
+}
+
+/// A field a request has to have.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HeaderMatch {
+    /// The field's name.
+    pub name: HeaderName,
+    /// What is asked of its value.
+    pub value: HeaderValueMatch,
+}
+
+/// What is asked of a field's value. A field with several lines matches when one of them does.
+/// Debug leaves the texts out: they may be secrets.
+#[derive(Clone, PartialEq, Eq)]
+pub enum HeaderValueMatch {
+    /// Nothing: the field is there.
+    Present,
+    /// Exactly this.
+    Exact(String),
+    /// It begins with this.
+    Prefix(String),
+}
+
+impl HeaderValueMatch {
+    /// `value`: one line of the field, without blanks around it.
+    pub fn matches(&self, value: &[u8]) -> bool {
+        match self {
+            Self::Present => true,
+            Self::Exact(expected) => value == expected.as_bytes(),
+            Self::Prefix(prefix) => value.starts_with(prefix.as_bytes()),
+        }
+    }
+}
+
+impl fmt::Debug for HeaderValueMatch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Present => "Present",
+            Self::Exact(_) => "Exact(..)",
+            Self::Prefix(_) => "Prefix(..)",
+        })
+    }
+}
+
+/// `[upstream.NAME]`
+#[derive(Clone, Debug)]
+pub struct Upstream {
+    /// Unique among upstreams.
+    pub name: Arc<str>,
+    /// At least one.
+    pub endpoints: Vec<Endpoint>,
+    /// What its endpoints speak.
+    pub protocol: Protocol,
+    /// Bounds on connections and answers.
+    pub limits: UpstreamLimits,
+}
+
+/// One address of an upstream.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Endpoint {
+    /// A DNS name or an address; IPv6 without brackets.
+    pub host: String,
+    /// Never 0.
+    pub port: u16,
+}
+
+impl fmt::Display for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.host.contains(':') {
+            write!(f, "[{}]:{}", self.host, self.port)
+        } else {
+            write!(f, "{}:{}", self.host, self.port)
+        }
+    }
+}
+
+/// What an upstream speaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Protocol {
+    /// HTTP/1.1.
+    Http1,
+    /// HTTP/2 without TLS, by prior knowledge (`h2c`). gRPC needs it.
+    Http2,
+}
+
+/// `[filter.NAME]`
+#[derive(Clone)]
+pub struct Filter {
+    /// Unique among filters.
+    pub name: Arc<str>,
+    /// Where its component is.
+    pub source: FilterSource,
+    /// What `configure` gets; always an object.
+    pub config: serde_json::Value,
+    /// The capabilities it may import.
+    pub grants: Grants,
+    /// Bounds on its calls.
+    pub limits: FilterLimits,
+    /// What a request gets when the filter fails.
+    pub fail_policy: FailPolicy,
+    /// Which requests share an instance.
+    pub isolation: Isolation,
+}
+
+/// `config` may hold secrets, so it is left out.
+impl fmt::Debug for Filter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { name, source, config: _, grants, limits, fail_policy, isolation } = self;
+        f.debug_struct("Filter")
+            .field("name", name)
+            .field("source", source)
+            .field("grants", grants)
+            .field("limits", limits)
+            .field("fail_policy", fail_policy)
+            .field("isolation", isolation)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Where a filter's component is.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum FilterSource {
+    /// One of the filters shipped in the binary, by name.
+    Builtin(String),
+    /// A file, by absolute path.
+    File(PathBuf),
+}
+
+/// The capabilities a filter may import. A shipped filter has the first four unless the file takes
+/// them away; a filter from a file has none unless the file gives them.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Grants {
+    /// Write log lines.
+    pub log: bool,
+    /// Read the time.
+    pub clock: bool,
+    /// Get random bytes.
+    pub random: bool,
+    /// Define and report metrics.
+    pub metrics: bool,
+    /// A map kept by the host.
+    pub kv: Option<KvGrant>,
+    /// Token buckets kept by the host.
+    pub rate_limit: Option<RateLimitGrant>,
+}
+
+/// The token buckets of a filter, all of one size.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RateLimitGrant {
+    /// Tokens added in each window.
+    pub requests: u64,
+    /// Length of the window; whole milliseconds.
+    pub per: Duration,
+    /// Tokens a full bucket holds.
+    pub burst: u64,
+    /// Buckets at most.
+    pub keys: usize,
+}
+
+/// What a request gets when a filter fails to load, traps, or exceeds its time or memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FailPolicy {
+    /// An error.
+    Closed,
+    /// It goes on without the filter.
+    Open,
+}
+
+/// Which requests share an instance of a filter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Isolation {
+    /// Those of one worker, one after another.
+    Shared,
+    /// None: each gets a fresh one.
+    PerRequest,
+}

@@ -1,0 +1,63 @@
+//! The metric families that Pillion exposes: one table, from which `exposition` takes names and
+//! help and against which a test holds `host/METRICS.md`.
+
+use prometheus_client::metrics::MetricType;
+
+/// One metric family. A counter's samples have `_total` behind the name, an info's `_info`.
+#[derive(Debug)]
+pub(super) struct Family {
+    pub(super) name: &'static str,
+    pub(super) kind: MetricType,
+    pub(super) help: &'static str,
+}
+
+macro_rules! families {
+    ($($constant:ident: $kind:ident $name:literal, $help:literal;)*) => {
+        $(pub(super) const $constant: Family =
+            Family { name: $name, kind: MetricType::$kind, help: $help };)*
+
+        /// Every family but those that filters define, in the order of exposition.
+        #[cfg(test)]
+        pub(super) const ALL: &[Family] = &[$($constant),*];
+    };
+}
+
+families! {
+    BUILD: Info "pillion_build", "Version of the binary";
+    START_TIME: Gauge "pillion_start_time_seconds", "Start of the process, since 1970";
+    GENERATION: Gauge "pillion_generation", "Generation that new requests are served by";
+    RELOADS: Counter "pillion_reloads", "Attempts to publish a new generation";
+    CACHE_LOOKUPS: Counter "pillion_compile_cache_lookups", "Lookups of compiled filters";
+    SWALLOWED: Counter "pillion_swallowed_errors", "Errors that were logged and passed over";
+    LOG_LINES: Counter "pillion_log_lines", "Lines of the structured log";
+    ACCESS_LOG_LINES: Counter "pillion_access_log_lines", "Lines of the access log";
+    CONNECTIONS: Gauge "pillion_downstream_connections", "Open downstream connections";
+    CONNECTIONS_ACCEPTED: Counter "pillion_downstream_connections_accepted",
+        "Downstream connections accepted";
+    CONNECTIONS_REFUSED: Counter "pillion_downstream_connections_refused",
+        "Downstream connections refused at accept because there were too many";
+    REQUESTS_ACTIVE: Gauge "pillion_requests_active", "Exchanges in progress";
+    REQUESTS: Counter "pillion_requests", "Exchanges that are over, by class of their status";
+    REQUEST_ERRORS: Counter "pillion_request_errors", "Exchanges that ended with an error";
+    REQUEST_DURATION: Histogram "pillion_request_duration_seconds",
+        "From the complete request head to the last byte of the response";
+    UPSTREAM_CONNECTIONS: Gauge "pillion_upstream_connections", "Open upstream connections";
+    UPSTREAM_CONNECTIONS_OPENED: Counter "pillion_upstream_connections_opened",
+        "Upstream connections made";
+    UPSTREAM_CONNECTIONS_REUSED: Counter "pillion_upstream_connections_reused",
+        "Requests sent on a connection that had served another one";
+    UPSTREAM_REQUESTS: Counter "pillion_upstream_requests", "Requests sent or tried to be sent";
+    UPSTREAM_FAILURES: Counter "pillion_upstream_failures", "Requests that failed upstream";
+    UPSTREAM_RESPONSE: Histogram "pillion_upstream_response_seconds",
+        "From the complete request head to the response head of the upstream";
+    FILTER_CALL: Histogram "pillion_filter_call_duration_seconds", "Time of a hook call";
+    FILTER_DECISIONS: Counter "pillion_filter_decisions", "Answers of hooks";
+    FILTER_FAILURES: Counter "pillion_filter_failures", "Hook calls without an answer";
+    FILTER_INSTANCES: Gauge "pillion_filter_instances", "Live instances";
+    FILTER_INSTANCES_CREATED: Counter "pillion_filter_instances_created", "Instances made";
+    FILTER_INSTANCES_RETIRED: Counter "pillion_filter_instances_retired", "Instances given up";
+    FILTER_QUARANTINED: Gauge "pillion_filter_quarantined",
+        "1 while the filter is kept from running because most of its calls failed";
+    FILTER_LOG_LINES_DROPPED: Counter "pillion_filter_log_lines_dropped",
+        "Log lines over the budget of their exchange";
+}

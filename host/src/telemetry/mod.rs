@@ -1,0 +1,25 @@
+//! What Pillion tells about itself: counters and histograms, the access log, structured logs.
+//!
+//! Workers write to shards of their own with plain relaxed atomics; a scrape reads and adds them
+//! up. Nothing here decides anything about a request. Read `metrics` for what is counted,
+//! `access_log` and `tracing_setup` for what is written.
+
+pub mod access_log;
+pub mod counters;
+mod custom;
+pub mod exposition;
+mod families;
+pub mod filter_stats;
+pub mod histogram;
+mod json;
+pub mod metrics;
+pub mod sharded;
+pub mod sink;
+pub mod tracing_setup;
+
+pub use access_log::{AccessLog, WorkerLog};
+pub use counters::{CacheLookup, ListenerStats, ProcessStats, RouteStats, UpstreamStats};
+pub use filter_stats::{Decision, FilterStats};
+pub use histogram::Histogram;
+pub use metrics::Metrics;
+pub use sharded::Sharded;

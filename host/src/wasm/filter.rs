@@ -1,0 +1,376 @@
+//! A guest as a filter of the chain, on one worker: the life of a hook call.
+//!
+//! Admission (quarantine, time left) → an instance → the call → what the answer may be → counted and
+//! logged. An instance that failed is thrown away with its store; the next call gets a new one. The
+//! fail policy is the chain's to apply.
+
+use super::answer;
+use super::engine::Presence;
+use super::health::Admission;
+use super::instance::{Crash, Hooks as GuestHooks, Instance};
+use super::prepared::{Isolation, Prepared};
+use super::types::{self, Outcome as GuestOutcome};
+use crate::chain::{
+    BodyDecision, Exchange, FailPolicy, Failure, FailureKind, Filter, HeadDecision, Hook, Hooks,
+    Outcome,
+};
+use crate::telemetry::Decision;
+use std::cell::{Cell, RefCell};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use wasmtime::Store;
+
+/// Time that a body hook may take for every byte of its chunk without touching the time of its
+/// exchange: a long stream may take long.
+const TIME_PER_BODY_BYTE: Duration = Duration::from_nanos(10);
+
+/// A filter version on one worker. Built elsewhere and handed over; then it stays on its thread.
+pub struct WasmFilter {
+    prepared: Arc<Prepared>,
+    worker: usize,
+    presence: Presence,
+    /// Empty after a failure, and with `Isolation::PerRequest`.
+    instance: RefCell<Option<Box<Instance>>>,
+    /// The body hook called last, for the log.
+    body_hook: Cell<Hook>,
+}
+
+type Data = super::instance::Data;
+
+impl WasmFilter {
+    pub(super) fn new(
+        prepared: Arc<Prepared>,
+        worker: usize,
+        presence: Presence,
+        instance: Option<Box<Instance>>,
+    ) -> Self {
+        if instance.is_some() {
+            prepared.shared.stats.instance_created(worker);
+        }
+        WasmFilter {
+            prepared,
+            worker,
+            presence,
+            instance: RefCell::new(instance),
+            body_hook: Cell::new(Hook::OnRequestBody),
+        }
+    }
+
+    /// The version it is of.
+    pub fn prepared(&self) -> &Arc<Prepared> {
+        &self.prepared
+    }
+
+    /// One hook call with everything around it. `accept` checks the answer.
+    fn run<R, D>(
+        &self,
+        hook: Hook,
+        exchange: &mut Box<Exchange>,
+        body: Body<'_>,
+        call: impl FnOnce(&GuestHooks, &mut Store<Data>) -> wasmtime::Result<R>,
+        accept: impl FnOnce(R) -> Result<D, Crash>,
+    ) -> Result<D, Failure> {
+        let started = Instant::now();
+        let health = &self.prepared.health;
+        let admission = health.admit(started);
+        if admission == Admission::Refused {
+            let message = "the filter is in quarantine".to_owned();
+            return Err(self.count(Failure { kind: FailureKind::Unavailable, message }));
+        }
+        let outcome = self.admitted(hook, exchange, body.held, call);
+        let ended = Instant::now();
+        let elapsed = ended.saturating_duration_since(started);
+        let charged = charged(elapsed, self.prepared.shared.limits.time, body.chunk_bytes);
+        exchange.add_filter_time(charged);
+        self.prepared.shared.stats.record_call(self.worker, hook, elapsed);
+        let outcome = outcome.and_then(accept);
+        health.report(self.worker, ended, admission, outcome.is_err());
+        outcome.map_err(|crash| self.fail(hook, crash))
+    }
+
+    fn admitted<R>(
+        &self,
+        hook: Hook,
+        exchange: &mut Box<Exchange>,
+        held: &[u8],
+        call: impl FnOnce(&GuestHooks, &mut Store<Data>) -> wasmtime::Result<R>,
+    ) -> Result<R, Crash> {
+        let limits = &self.prepared.shared.limits;
+        let left = limits.exchange_time.saturating_sub(exchange.filter_time_used());
+        if left.is_zero() {
+            let message = format!(
+                "its hooks took {} ms in this exchange, the limit `exchange_time`",
+                limits.exchange_time.as_millis()
+            );
+            return Err(Crash { kind: FailureKind::Deadline, message });
+        }
+        let mut instance = self.take_instance(exchange)?;
+        if !held.is_empty() || matches!(hook, Hook::OnRequestBody | Hook::OnResponseBody) {
+            instance.set_held(held);
+        }
+        let answer = instance.call(&self.presence, hook, limits.time.min(left), exchange, call);
+        match answer {
+            Ok(answer) => {
+                self.put_instance(exchange, instance, hook);
+                Ok(answer)
+            }
+            Err(crash) => {
+                self.prepared.shared.stats.instance_retired(self.worker);
+                Err(crash)
+            }
+        }
+    }
+
+    /// The instance for this call: the worker's, the exchange's, or a new one.
+    fn take_instance(&self, exchange: &mut Exchange) -> Result<Box<Instance>, Crash> {
+        let live = match self.prepared.isolation {
+            Isolation::PerWorker => self.instance.borrow_mut().take(),
+            Isolation::PerRequest => exchange
+                .take_guest()
+                .and_then(|guest| guest.downcast::<OwnedInstance>().ok())
+                .and_then(|mut owned| owned.release()),
+        };
+        if let Some(instance) = live {
+            return Ok(instance);
+        }
+        let made = self
+            .prepared
+            .instantiate(&self.presence, self.worker)
+            .map_err(|error| Crash { kind: FailureKind::Unavailable, message: error.message() })?;
+        self.prepared.shared.stats.instance_created(self.worker);
+        Ok(Box::new(made))
+    }
+
+    fn put_instance(&self, exchange: &mut Exchange, instance: Box<Instance>, hook: Hook) {
+        match self.prepared.isolation {
+            Isolation::PerWorker => *self.instance.borrow_mut() = Some(instance),
+            Isolation::PerRequest => {
+                let owned = OwnedInstance::new(instance, self.prepared.clone(), self.worker);
+                if hook != Hook::OnComplete {
+                    exchange.put_guest(Box::new(owned));
+                }
+            }
+        }
+    }
+
+    /// Writes the one log line of a failure.
+    fn fail(&self, hook: Hook, crash: Crash) -> Failure {
+        let Crash { kind, message } = crash;
+        tracing::error!(
+            filter = %self.prepared.shared.name,
+            version = %self.prepared.shared.version,
+            hook = hook.name(),
+            reason = kind.name(),
+            detail = %message,
+            "a filter failed"
+        );
+        self.count(Failure { kind, message })
+    }
+
+    fn count(&self, failure: Failure) -> Failure {
+        self.prepared.shared.stats.record_failure(self.worker, failure.kind);
+        failure
+    }
+
+    fn decided(&self, decision: Decision) {
+        self.prepared.shared.stats.record_decision(self.worker, decision);
+    }
+
+    fn head_hook(
+        &self,
+        hook: Hook,
+        exchange: &mut Box<Exchange>,
+        call: impl FnOnce(&GuestHooks, &mut Store<Data>) -> wasmtime::Result<(types::HeadDecision,)>,
+    ) -> Result<HeadDecision, Failure> {
+        let limits = &self.prepared.shared.limits;
+        let accept = |(decision,)| answer::head(decision, limits);
+        let decision = self.run(hook, exchange, Body::NONE, call, accept)?;
+        self.decided(Decision::from(&decision));
+        Ok(decision)
+    }
+
+    fn body_hook(
+        &self,
+        hook: Hook,
+        exchange: &mut Box<Exchange>,
+        body: Body<'_>,
+        call: impl FnOnce(&GuestHooks, &mut Store<Data>) -> wasmtime::Result<(types::BodyDecision,)>,
+    ) -> Result<BodyDecision, Failure> {
+        self.body_hook.set(hook);
+        let limits = &self.prepared.shared.limits;
+        let phase = exchange.phase;
+        let accept = |(decision,)| answer::body(decision, phase, limits);
+        let decision = self.run(hook, exchange, body, call, accept)?;
+        self.decided(Decision::from(&decision));
+        Ok(decision)
+    }
+}
+
+impl Drop for WasmFilter {
+    fn drop(&mut self) {
+        if self.instance.get_mut().is_some() {
+            self.prepared.shared.stats.instance_retired(self.worker);
+        }
+    }
+}
+
+/// What a body hook is about.
+#[derive(Clone, Copy)]
+struct Body<'b> {
+    held: &'b [u8],
+    chunk_bytes: usize,
+}
+
+impl Body<'_> {
+    const NONE: Body<'static> = Body { held: &[], chunk_bytes: 0 };
+}
+
+/// What a call takes of the time of its exchange.
+fn charged(elapsed: Duration, time_max: Duration, chunk_bytes: usize) -> Duration {
+    let free = TIME_PER_BODY_BYTE.saturating_mul(u32::try_from(chunk_bytes).unwrap_or(u32::MAX));
+    // A longer time by the wall was not the guest's: its thread was kept from running.
+    elapsed.min(time_max).saturating_sub(free)
+}
+
+/// The instance of an exchange, which counts itself out when the exchange is over.
+struct OwnedInstance {
+    instance: Option<Box<Instance>>,
+    prepared: Arc<Prepared>,
+    worker: usize,
+}
+
+impl OwnedInstance {
+    fn new(instance: Box<Instance>, prepared: Arc<Prepared>, worker: usize) -> Self {
+        OwnedInstance { instance: Some(instance), prepared, worker }
+    }
+
+    fn release(&mut self) -> Option<Box<Instance>> {
+        self.instance.take()
+    }
+}
+
+impl Drop for OwnedInstance {
+    fn drop(&mut self) {
+        if self.instance.is_some() {
+            self.prepared.shared.stats.instance_retired(self.worker);
+        }
+    }
+}
+
+/// A hook the chain called although the component does not have it: the chain asks `hooks` first.
+fn absent(hook: Hook) -> wasmtime::Error {
+    super::instance::HostRefusal::new(format!("`{}` is not exported", hook.name()))
+}
+
+impl Filter for WasmFilter {
+    fn name(&self) -> &str {
+        &self.prepared.shared.name
+    }
+
+    fn hooks(&self) -> Hooks {
+        self.prepared.code.hooks()
+    }
+
+    fn fail_policy(&self) -> FailPolicy {
+        self.prepared.fail_policy
+    }
+
+    fn body_bytes_max(&self) -> usize {
+        self.prepared.shared.limits.body_bytes
+    }
+
+    fn body_overflow(&self) -> Failure {
+        let message =
+            format!("it would hold more than the limit `body` of {} bytes", self.body_bytes_max());
+        self.fail(self.body_hook.get(), Crash { kind: FailureKind::BodyLimit, message })
+    }
+
+    fn on_request(&self, exchange: &mut Box<Exchange>) -> Result<HeadDecision, Failure> {
+        self.head_hook(Hook::OnRequest, exchange, |hooks, store| match &hooks.on_request {
+            Some(hook) => hook.call(store, ()),
+            None => Err(absent(Hook::OnRequest)),
+        })
+    }
+
+    fn on_request_body(
+        &self,
+        exchange: &mut Box<Exchange>,
+        held: &[u8],
+        chunk: &[u8],
+        last: bool,
+    ) -> Result<BodyDecision, Failure> {
+        let body = Body { held, chunk_bytes: chunk.len() };
+        self.body_hook(Hook::OnRequestBody, exchange, body, |hooks, store| {
+            match hooks.on_request_body {
+                Some(hook) => hook.call(store, (chunk, last)),
+                None => Err(absent(Hook::OnRequestBody)),
+            }
+        })
+    }
+
+    fn on_request_trailers(&self, exchange: &mut Box<Exchange>) -> Result<(), Failure> {
+        let hook = Hook::OnRequestTrailers;
+        let call = |hooks: &GuestHooks, store: &mut Store<Data>| match &hooks.on_request_trailers {
+            Some(hook) => hook.call(store, ()),
+            None => Err(absent(hook)),
+        };
+        self.run(hook, exchange, Body::NONE, call, Ok)
+    }
+
+    fn on_response(&self, exchange: &mut Box<Exchange>) -> Result<HeadDecision, Failure> {
+        self.head_hook(Hook::OnResponse, exchange, |hooks, store| match &hooks.on_response {
+            Some(hook) => hook.call(store, ()),
+            None => Err(absent(Hook::OnResponse)),
+        })
+    }
+
+    fn on_response_body(
+        &self,
+        exchange: &mut Box<Exchange>,
+        held: &[u8],
+        chunk: &[u8],
+        last: bool,
+    ) -> Result<BodyDecision, Failure> {
+        let body = Body { held, chunk_bytes: chunk.len() };
+        self.body_hook(Hook::OnResponseBody, exchange, body, |hooks, store| {
+            match hooks.on_response_body {
+                Some(hook) => hook.call(store, (chunk, last)),
+                None => Err(absent(Hook::OnResponseBody)),
+            }
+        })
+    }
+
+    fn on_response_trailers(&self, exchange: &mut Box<Exchange>) -> Result<(), Failure> {
+        let hook = Hook::OnResponseTrailers;
+        let call = |hooks: &GuestHooks, store: &mut Store<Data>| match &hooks.on_response_trailers {
+            Some(hook) => hook.call(store, ()),
+            None => Err(absent(hook)),
+        };
+        self.run(hook, exchange, Body::NONE, call, Ok)
+    }
+
+    fn on_complete(&self, exchange: &mut Box<Exchange>, outcome: &Outcome) -> Result<(), Failure> {
+        let hook = Hook::OnComplete;
+        let outcome = GuestOutcome::from(outcome);
+        let call = |hooks: &GuestHooks, store: &mut Store<Data>| match &hooks.on_complete {
+            Some(hook) => hook.call(store, (outcome,)),
+            None => Err(absent(hook)),
+        };
+        self.run(hook, exchange, Body::NONE, call, Ok)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_call_is_charged_for_its_own_time_beyond_that_of_its_body() {
+        let [micro, max] = [Duration::from_micros(1), Duration::from_millis(5)];
+        assert_eq!(charged(micro, max, 0), micro);
+        assert_eq!(charged(max + micro, max, 0), max);
+        assert_eq!(charged(micro, max, 99), micro - 99 * TIME_PER_BODY_BYTE);
+        assert_eq!(charged(micro, max, 100), Duration::ZERO);
+        assert_eq!(charged(micro, max, usize::MAX), Duration::ZERO);
+    }
+}

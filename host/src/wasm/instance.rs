@@ -1,0 +1,337 @@
+//! One live guest: its store, its hooks, its limits, and the exchange it is working on.
+//!
+//! An instance serves one call at a time. After a trap or a missed deadline no instance of its store
+//! can be entered again, so each has a store of its own and its owner (`filter`) throws it away. What
+//! an answer means and what is counted is not known here.
+
+use super::component::FilterCode;
+use super::engine::{Presence, ticks};
+use super::limits::{Grace, MemoryLimit, TABLE_ELEMENTS_MAX, thread_time};
+use super::output::{Output, Stream};
+use super::prepared::Shared;
+use super::types::{BodyDecision, ConfigError, HeadDecision, Outcome};
+use crate::capability::log;
+use crate::chain::{Exchange, FailureKind, Hook};
+use std::borrow::Cow;
+use std::sync::Arc;
+use std::time::Duration;
+use wasmtime::component::{ComponentNamedList, InstancePre, Lift, Lower, TypedFunc};
+use wasmtime::{Store, Trap};
+
+/// Handles of host resources (streams and the like) an instance holds at a time.
+const HANDLES_MAX: usize = 1_024;
+/// Bytes that one call may hand to the host, beyond the largest answer that is allowed. What is too
+/// large by less than this is refused with its size; what is larger is not even read.
+const TRANSFER_SLACK_BYTES: usize = 2 * 1024 * 1024;
+/// Bytes of a wasmtime message in a log line.
+const REASON_BYTES_MAX: usize = 512;
+
+/// How a call that gave no answer ended.
+#[derive(Debug)]
+pub(super) struct Crash {
+    pub(super) kind: FailureKind,
+    pub(super) message: String,
+}
+
+/// Why there is no instance.
+#[derive(Debug)]
+pub(super) enum StartError {
+    Signature { hook: Hook, why: String },
+    Start(Crash),
+    Configure(Crash),
+    Refused { key: String, message: String },
+}
+
+impl StartError {
+    /// For the log of a worker that could not replace an instance.
+    pub(super) fn message(&self) -> String {
+        match self {
+            StartError::Signature { hook, why } => {
+                format!("hook `{}` does not have the contract's signature: {why}", hook.name())
+            }
+            StartError::Start(crash) => format!("no new instance: {}", crash.message),
+            StartError::Configure(crash) => {
+                format!("no new instance: `configure` failed: {}", crash.message)
+            }
+            StartError::Refused { key, message } => {
+                format!("no new instance: the configuration was refused: `{key}`: {message}")
+            }
+        }
+    }
+}
+
+/// A reason of the host to end a call; the guest traps.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub(super) struct HostRefusal(Cow<'static, str>);
+
+impl HostRefusal {
+    #[expect(clippy::new_ret_no_self, reason = "it is only ever used as wasmtime's error")]
+    pub(super) fn new(why: impl Into<Cow<'static, str>>) -> wasmtime::Error {
+        wasmtime::Error::new(HostRefusal(why.into()))
+    }
+}
+
+/// What host functions act on.
+pub(super) struct Data {
+    /// Of the call in progress; an empty one in `configure`. Absent only while `lend` has it.
+    exchange: Option<Box<Exchange>>,
+    pub(super) hook: Hook,
+    pub(super) held: Vec<u8>,
+    pub(super) shared: Arc<Shared>,
+    output: Output,
+    memory: MemoryLimit,
+    grace: Grace,
+    worker: usize,
+}
+
+const IN_PLACE: &str = "the exchange is away only within `lend`, which calls no guest";
+
+impl Data {
+    pub(super) fn exchange(&self) -> &Exchange {
+        self.exchange.as_ref().expect(IN_PLACE)
+    }
+
+    pub(super) fn exchange_mut(&mut self) -> &mut Exchange {
+        self.exchange.as_mut().expect(IN_PLACE)
+    }
+
+    pub(super) fn take_exchange(&mut self) -> Box<Exchange> {
+        self.exchange.take().expect(IN_PLACE)
+    }
+
+    pub(super) fn put_exchange(&mut self, exchange: Box<Exchange>) {
+        self.exchange = Some(exchange);
+    }
+
+    /// The number of the next log line of this exchange, if it is to be written.
+    pub(super) fn next_log_line(&mut self, level: log::Level) -> Option<u32> {
+        if !log::enabled(level) {
+            return None;
+        }
+        let number = self.exchange_mut().count_log_line();
+        if number > self.shared.limits.log_lines {
+            self.shared.stats.log_line_dropped(self.worker);
+            return None;
+        }
+        Some(number)
+    }
+
+    pub(super) fn write_log_line(&self, level: log::Level, line: &str, number: u32) {
+        let shared = &*self.shared;
+        let max = shared.limits.log_lines;
+        log::write(&shared.name, &shared.version, level, line, number, max);
+    }
+
+    /// A write to a standard stream.
+    pub(super) fn print(&mut self, stream: Stream, bytes: &[u8]) {
+        let lines = self.output.write(stream, bytes);
+        self.log_output(lines);
+    }
+
+    fn log_output(&mut self, lines: Vec<String>) {
+        for line in lines {
+            if let Some(number) = self.next_log_line(log::Level::Info) {
+                self.write_log_line(log::Level::Info, &line, number);
+            }
+        }
+    }
+}
+
+type HeadHook = TypedFunc<(), (HeadDecision,)>;
+type BodyHook = TypedFunc<(&'static [u8], bool), (BodyDecision,)>;
+
+/// The hooks of an instance; those that its component does not export are absent.
+pub(super) struct Hooks {
+    pub(super) on_request: Option<HeadHook>,
+    pub(super) on_request_body: Option<BodyHook>,
+    pub(super) on_request_trailers: Option<TypedFunc<(), ()>>,
+    pub(super) on_response: Option<HeadHook>,
+    pub(super) on_response_body: Option<BodyHook>,
+    pub(super) on_response_trailers: Option<TypedFunc<(), ()>>,
+    pub(super) on_complete: Option<TypedFunc<(Outcome,), ()>>,
+}
+
+type Configure = TypedFunc<(&'static str,), (Result<(), ConfigError>,)>;
+
+/// A live guest.
+pub(super) struct Instance {
+    store: Store<Data>,
+    hooks: Hooks,
+}
+
+impl Instance {
+    /// Instantiates and configures. Guest code may run, for at most `configure_time` each.
+    pub(super) fn new(
+        code: &FilterCode,
+        pre: &InstancePre<Data>,
+        shared: &Arc<Shared>,
+        presence: &Presence,
+        worker: usize,
+    ) -> Result<Self, StartError> {
+        let limits = &shared.limits;
+        let data = Data {
+            exchange: Some(Box::default()),
+            hook: Hook::Configure,
+            held: Vec::new(),
+            shared: shared.clone(),
+            output: Output::default(),
+            memory: MemoryLimit::new(limits.memory_bytes),
+            grace: Grace::default(),
+            worker,
+        };
+        let mut store = Store::new(code.runtime.engine(), data);
+        store.limiter(|data| &mut data.memory);
+        store.set_max_component_handles(HANDLES_MAX);
+        store.set_hostcall_fuel(shared.transfer_bytes.saturating_add(TRANSFER_SLACK_BYTES));
+        store.epoch_deadline_callback(|mut store| Ok(store.data_mut().grace.tick(thread_time())));
+        store.set_epoch_deadline(ticks(limits.configure_time));
+        presence.enter();
+        let instance = pre.instantiate(&mut store);
+        presence.leave();
+        let instance = instance.map_err(|error| StartError::Start(crash(&mut store, &error)))?;
+
+        let (hooks, configure) = find_hooks(code, &instance, &mut store)?;
+        let mut instance = Instance { store, hooks };
+        if let Some(configure) = configure {
+            instance.configure(configure, &shared.config_json, presence)?;
+        }
+        Ok(instance)
+    }
+
+    fn configure(
+        &mut self,
+        configure: Configure,
+        config_json: &str,
+        presence: &Presence,
+    ) -> Result<(), StartError> {
+        let mut nothing = Box::default();
+        let time = self.store.data().shared.limits.configure_time;
+        let call = self.call(presence, Hook::Configure, time, &mut nothing, |_, store| {
+            configure.call(store, (config_json,))
+        });
+        match call {
+            Ok((Ok(()),)) => Ok(()),
+            Ok((Err(ConfigError { key, message }),)) => Err(StartError::Refused {
+                key: log::printable(&key, REASON_BYTES_MAX).into_owned(),
+                message: log::printable(&message, log::LOG_LINE_BYTES_MAX).into_owned(),
+            }),
+            Err(crash) => Err(StartError::Configure(crash)),
+        }
+    }
+
+    /// Calls a hook with `exchange` in the guest's keeping, for at most `time`. After an error this
+    /// instance is of no more use.
+    pub(super) fn call<R>(
+        &mut self,
+        presence: &Presence,
+        hook: Hook,
+        time: Duration,
+        exchange: &mut Box<Exchange>,
+        call: impl FnOnce(&Hooks, &mut Store<Data>) -> wasmtime::Result<R>,
+    ) -> Result<R, Crash> {
+        let data = self.store.data_mut();
+        data.hook = hook;
+        data.memory.refused = false;
+        data.grace = Grace::default();
+        std::mem::swap(data.exchange.as_mut().expect(IN_PLACE), exchange);
+        self.store.set_epoch_deadline(ticks(time));
+        presence.enter();
+        let answer = call(&self.hooks, &mut self.store);
+        presence.leave();
+        let answer = answer.map_err(|error| crash(&mut self.store, &error));
+        let data = self.store.data_mut();
+        if !data.output.is_empty() {
+            let lines = data.output.finish();
+            data.log_output(lines);
+        }
+        std::mem::swap(data.exchange.as_mut().expect(IN_PLACE), exchange);
+        answer
+    }
+
+    /// What the filter holds of the body whose hook is called next.
+    pub(super) fn set_held(&mut self, held: &[u8]) {
+        let kept = &mut self.store.data_mut().held;
+        kept.clear();
+        kept.extend_from_slice(held);
+    }
+}
+
+fn find_hooks(
+    code: &FilterCode,
+    instance: &wasmtime::component::Instance,
+    store: &mut Store<Data>,
+) -> Result<(Hooks, Option<Configure>), StartError> {
+    struct Finder<'f>(&'f FilterCode, &'f wasmtime::component::Instance, &'f mut Store<Data>);
+
+    impl Finder<'_> {
+        fn find<P, R>(&mut self, hook: Hook) -> Result<Option<TypedFunc<P, R>>, StartError>
+        where
+            P: ComponentNamedList + Lower,
+            R: ComponentNamedList + Lift,
+        {
+            let Some(export) = &self.0.exports[hook as usize] else { return Ok(None) };
+            let function = self.1.get_typed_func::<P, R>(&mut *self.2, export);
+            let wrong = |error| StartError::Signature { hook, why: format!("{error:#}") };
+            function.map(Some).map_err(wrong)
+        }
+    }
+
+    let mut finder = Finder(code, instance, store);
+    let hooks = Hooks {
+        on_request: finder.find(Hook::OnRequest)?,
+        on_request_body: finder.find(Hook::OnRequestBody)?,
+        on_request_trailers: finder.find(Hook::OnRequestTrailers)?,
+        on_response: finder.find(Hook::OnResponse)?,
+        on_response_body: finder.find(Hook::OnResponseBody)?,
+        on_response_trailers: finder.find(Hook::OnResponseTrailers)?,
+        on_complete: finder.find(Hook::OnComplete)?,
+    };
+    Ok((hooks, finder.find(Hook::Configure)?))
+}
+
+/// Tells what an error of wasmtime means, and adds the guest's last words.
+fn crash(store: &mut Store<Data>, error: &wasmtime::Error) -> Crash {
+    let data = store.data_mut();
+    let trap = error.downcast_ref::<Trap>();
+    let kind = match trap {
+        Some(Trap::Interrupt) => FailureKind::Deadline,
+        _ if data.memory.refused => FailureKind::Memory,
+        Some(_) => FailureKind::Trap,
+        None if error.is::<HostRefusal>() => FailureKind::Trap,
+        // What is neither: bytes that are no value of their type, lists beyond the memory, more than
+        // a call may hand over.
+        None => FailureKind::InvalidOutput,
+    };
+    let reason = match kind {
+        FailureKind::Deadline => out_of_time(data),
+        FailureKind::Memory => format!(
+            "it wanted more than its {} KiB of memory or {TABLE_ELEMENTS_MAX} table elements",
+            data.shared.limits.memory_bytes >> 10
+        ),
+        _ => log::printable(&format!("{error:#}"), REASON_BYTES_MAX).into_owned(),
+    };
+    let words = data.output.last_words();
+    let message = if words.is_empty() {
+        reason
+    } else {
+        format!("{reason}; its last words: {}", log::printable(&words, usize::MAX))
+    };
+    Crash { kind, message }
+}
+
+fn out_of_time(data: &Data) -> String {
+    let limits = &data.shared.limits;
+    let milliseconds = |time: Duration| time.as_secs_f64() * 1e3;
+    match data.hook {
+        Hook::Configure => format!(
+            "it took longer than the limit `configure_time` of {} ms",
+            milliseconds(limits.configure_time)
+        ),
+        _ => format!(
+            "it took longer than the limits `time` of {} ms or `exchange_time` of {} ms",
+            milliseconds(limits.time),
+            milliseconds(limits.exchange_time)
+        ),
+    }
+}

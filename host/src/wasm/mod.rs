@@ -1,0 +1,36 @@
+//! Guests: WebAssembly components as filters of the chain. wasmtime lives here only.
+//!
+//! `compile` and `cache` turn a component into code on disk, `component` maps it and learns its
+//! hooks, `prepared` links what was granted and configures it, `filter` is what a worker calls.
+//! Knows no sockets, no TOML and no routes. Read `filter` first for the life of a hook call.
+
+pub mod cache;
+pub mod compile;
+pub mod component;
+pub mod engine;
+pub mod filter;
+pub mod health;
+pub mod prepared;
+
+mod answer;
+mod capabilities;
+mod instance;
+mod limits;
+mod linker;
+mod messages;
+mod output;
+mod trust;
+mod types;
+mod wasi;
+
+#[cfg(test)]
+mod testing;
+#[cfg(test)]
+mod tests;
+
+pub use cache::{CacheError, Compiler};
+pub use compile::CompileLimits;
+pub use component::{Capability, FilterCode, LoadError};
+pub use engine::Runtime;
+pub use filter::WasmFilter;
+pub use prepared::{FilterSpec, Grants, Isolation, Limits, Prepared};

@@ -1,0 +1,246 @@
+//! A filter version, ready to serve: linked with what it is granted, configured and so probed once.
+//!
+//! Made by a reload, off the workers; then one [`WasmFilter`] per worker is built ahead and handed
+//! over. Dropping the last of them frees code, metrics and statistics of the version. What a TOML
+//! file says of it is not known here: the fields of [`FilterSpec`] are.
+
+use super::component::{Capability, FilterCode, LoadError};
+use super::engine::{Presence, lock};
+use super::filter::WasmFilter;
+use super::health::Health;
+use super::instance::{Data, Instance, StartError};
+use super::linker::link;
+use crate::capability::{self, kv, log, metrics, rate_limit};
+use crate::chain::FailPolicy;
+use crate::telemetry::FilterStats;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+use wasmtime::component::InstancePre;
+
+/// One table of the configuration.
+#[derive(Clone, Debug)]
+pub struct FilterSpec {
+    /// Its name.
+    pub name: Arc<str>,
+    /// The filter's own configuration as JSON text; `{}` where there is none.
+    pub config_json: String,
+    /// What it may import.
+    pub grants: Grants,
+    /// What it may use up.
+    pub limits: Limits,
+    /// What a failure does to the exchange.
+    pub fail_policy: FailPolicy,
+    /// How long an instance lives.
+    pub isolation: Isolation,
+}
+
+/// The capabilities a filter may import.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Grants {
+    /// Log lines.
+    pub log: bool,
+    /// Time.
+    pub clock: bool,
+    /// Random bytes.
+    pub random: bool,
+    /// Metrics of its own.
+    pub metrics: bool,
+    /// A map of this size.
+    pub kv: Option<kv::KvGrant>,
+    /// Buckets of this size.
+    pub rate_limit: Option<rate_limit::Policy>,
+}
+
+/// What a filter may use up. Every default stands in [`Limits::default`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// For one hook call: 5 ms.
+    pub time: Duration,
+    /// For all hook calls of one exchange: 20 ms. A body hook adds 10 ns a byte to it.
+    pub exchange_time: Duration,
+    /// For `configure`: 1 s.
+    pub configure_time: Duration,
+    /// Memory of one instance: 32 MiB.
+    pub memory_bytes: usize,
+    /// Held body, and the most that a `replace` may hold: 1 MiB.
+    pub body_bytes: usize,
+    /// Log lines of one exchange: 20.
+    pub log_lines: u32,
+    /// Body of a local response: 64 KiB.
+    pub local_reply_bytes: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Limits {
+            time: Duration::from_millis(5),
+            exchange_time: Duration::from_millis(20),
+            configure_time: Duration::from_secs(1),
+            memory_bytes: 32 * 1024 * 1024,
+            body_bytes: 1024 * 1024,
+            log_lines: log::LOG_LINES_MAX,
+            local_reply_bytes: 64 * 1024,
+        }
+    }
+}
+
+/// How long an instance lives.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Isolation {
+    /// One instance a worker, used again and again.
+    #[default]
+    PerWorker,
+    /// A new instance for every exchange, which nothing outlives. Costs tens of microseconds.
+    PerRequest,
+}
+
+/// A filter version, ready to serve.
+pub struct Prepared {
+    pub(super) code: Arc<FilterCode>,
+    pub(super) shared: Arc<Shared>,
+    pub(super) health: Health,
+    pub(super) fail_policy: FailPolicy,
+    pub(super) isolation: Isolation,
+    pre: InstancePre<Data>,
+    /// The instance that was the probe, for the first worker.
+    probe: Mutex<Option<Box<Instance>>>,
+}
+
+/// What every instance of a version refers to.
+pub(super) struct Shared {
+    pub(super) name: Arc<str>,
+    pub(super) version: Arc<str>,
+    pub(super) config_json: String,
+    pub(super) limits: Limits,
+    /// The most that one call may rightly hand to the host, in bytes.
+    pub(super) transfer_bytes: usize,
+    pub(super) stats: Arc<FilterStats>,
+    pub(super) registry: Arc<metrics::Registry>,
+    pub(super) start: Instant,
+}
+
+/// The capabilities a filter was granted, with the state behind them.
+pub(super) struct Granted {
+    grants: Grants,
+    pub(super) kv: Option<Arc<kv::Store>>,
+    pub(super) rate_limit: Option<Arc<rate_limit::Buckets>>,
+}
+
+impl Granted {
+    pub(super) fn has(&self, capability: Capability) -> bool {
+        match capability {
+            Capability::Log => self.grants.log,
+            Capability::Clock => self.grants.clock,
+            Capability::Random => self.grants.random,
+            Capability::Metrics => self.grants.metrics,
+            Capability::Kv => self.kv.is_some(),
+            Capability::RateLimit => self.rate_limit.is_some(),
+        }
+    }
+}
+
+impl Prepared {
+    /// Links, instantiates and configures: a filter that cannot do its work is refused here. Runs
+    /// guest code for up to twice `configure_time`: never call it on a worker.
+    pub fn build(
+        spec: FilterSpec,
+        code: Arc<FilterCode>,
+        capabilities: &capability::State,
+        workers: usize,
+    ) -> Result<Arc<Self>, LoadError> {
+        let FilterSpec { name, config_json, grants, limits, fail_policy, isolation } = spec;
+        let uses = |capability| code.imports().contains(&capability);
+        let granted = Granted {
+            kv: grants.kv.filter(|_| uses(Capability::Kv)).map(|kv| capabilities.kv(&name, kv)),
+            rate_limit: grants
+                .rate_limit
+                .filter(|_| uses(Capability::RateLimit))
+                .map(|policy| capabilities.rate_limit(&name, policy)),
+            grants,
+        };
+        let pre = link(&name, &code, &granted)?;
+        let value_bytes = granted.grants.kv.as_ref().map_or(0, |kv| kv.value_bytes);
+        let transfer_bytes = limits.body_bytes.max(limits.local_reply_bytes).max(value_bytes);
+        let version = code.version();
+        let shared = Arc::new(Shared {
+            stats: Arc::new(FilterStats::new(name.clone(), version.clone(), workers)),
+            registry: Arc::new(metrics::Registry::new(name.clone(), version.clone())),
+            start: Instant::now(),
+            name,
+            version,
+            config_json,
+            limits,
+            transfer_bytes,
+        });
+        let health = Health::new(shared.clone(), workers);
+        let probe = Mutex::default();
+        let prepared = Prepared { code, shared, health, fail_policy, isolation, pre, probe };
+        let presence = prepared.code.runtime.presence();
+        let instance = prepared
+            .instantiate(&presence, usize::MAX)
+            .map_err(|error| load_error(&prepared.shared.name, error))?;
+        *lock(&prepared.probe) = Some(Box::new(instance));
+        Ok(Arc::new(prepared))
+    }
+
+    /// The filter for one worker, with its instance. Call it off the workers and hand it over.
+    pub fn instantiate_for_worker(
+        self: &Arc<Self>,
+        worker: usize,
+    ) -> Result<WasmFilter, LoadError> {
+        let presence = self.code.runtime.presence();
+        let probe = lock(&self.probe).take();
+        let instance = match (self.isolation, probe) {
+            (Isolation::PerRequest, _) => None,
+            (Isolation::PerWorker, Some(probe)) => Some(probe),
+            (Isolation::PerWorker, None) => {
+                let made = self.instantiate(&presence, worker);
+                Some(Box::new(made.map_err(|error| load_error(&self.shared.name, error))?))
+            }
+        };
+        Ok(WasmFilter::new(self.clone(), worker, presence, instance))
+    }
+
+    /// Name in the configuration.
+    pub fn name(&self) -> &Arc<str> {
+        &self.shared.name
+    }
+
+    /// First digits of the hash of the component.
+    pub fn version(&self) -> &Arc<str> {
+        &self.shared.version
+    }
+
+    /// The code behind it.
+    pub fn code(&self) -> &Arc<FilterCode> {
+        &self.code
+    }
+
+    /// What this version did so far.
+    pub fn stats(&self) -> &Arc<FilterStats> {
+        &self.shared.stats
+    }
+
+    /// The filter's own metrics.
+    pub fn registry(&self) -> &Arc<metrics::Registry> {
+        &self.shared.registry
+    }
+
+    pub(super) fn instantiate(
+        &self,
+        presence: &Presence,
+        worker: usize,
+    ) -> Result<Instance, StartError> {
+        Instance::new(&self.code, &self.pre, &self.shared, presence, worker)
+    }
+}
+
+fn load_error(name: &str, error: StartError) -> LoadError {
+    let name = name.to_owned();
+    match error {
+        StartError::Signature { hook, why } => LoadError::WrongSignature { name, hook, why },
+        StartError::Start(crash) => LoadError::Start { name, why: crash.message },
+        StartError::Configure(crash) => LoadError::ConfigureFailed { name, why: crash.message },
+        StartError::Refused { key, message } => LoadError::Refused { name, key, message },
+    }
+}

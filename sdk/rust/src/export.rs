@@ -1,0 +1,133 @@
+//! From the exported functions of a component to the author's trait.
+//!
+//! A component has one filter, kept here from its first call on. The attribute exports the hooks that
+//! are written; this file implements all of them for every filter.
+
+use std::{any::Any, cell::RefCell, marker::PhantomData, time::Duration};
+
+use crate::{
+    BodyDecision, Chunk, Decision, Error, Filter, Outcome, Request, Response, Result, Trailers,
+    bindings, config, message::Body,
+};
+
+/// Stands for the filter `F` towards the generated export macros.
+#[doc(hidden)]
+pub struct Exported<F>(PhantomData<F>);
+
+thread_local! {
+    static FILTER: RefCell<Option<Box<dyn Any>>> = const { RefCell::new(None) };
+}
+
+/// Runs a hook on the filter of this component; an error ends the call as a failure of the filter.
+fn hook<F: Filter, R>(name: &str, run: impl FnOnce(&mut F) -> Result<R>) -> R {
+    FILTER.with_borrow_mut(|filter| {
+        let filter = filter
+            .get_or_insert_with(|| match F::__without_config() {
+                Some(filter) => Box::new(filter),
+                None => panic!("hook `{name}` was called before `configure`"),
+            })
+            .downcast_mut::<F>()
+            .expect("a component exports the hooks of one filter");
+        run(filter).unwrap_or_else(|error| fail(name, &error))
+    })
+}
+
+#[cold]
+fn fail(hook: &str, error: &Error) -> ! {
+    panic!("hook `{hook}` failed: {error}")
+}
+
+impl<F: Filter> bindings::configure::exports::pillion::filter::configure::Guest for Exported<F> {
+    fn configure(
+        config: String,
+    ) -> Result<(), bindings::configure::exports::pillion::filter::configure::ConfigError> {
+        let filter = config::parse(&config).and_then(F::new).map_err(|error| {
+            bindings::configure::exports::pillion::filter::configure::ConfigError {
+                key: error.key,
+                message: error.message,
+            }
+        })?;
+        FILTER.set(Some(Box::new(filter)));
+        Ok(())
+    }
+}
+
+impl<F: Filter> bindings::on_request::exports::pillion::filter::on_request::Guest for Exported<F> {
+    fn on_request() -> Decision {
+        hook::<F, _>("on-request", |filter| filter.on_request(&mut Request::token()))
+    }
+}
+
+impl<F: Filter> bindings::on_request_body::exports::pillion::filter::on_request_body::Guest
+    for Exported<F>
+{
+    fn on_request_body(chunk: Vec<u8>, last: bool) -> BodyDecision {
+        hook::<F, _>("on-request-body", |filter| {
+            let chunk = Chunk::new(&chunk, last, Body::Request);
+            filter.on_request_body(&mut Request::token(), chunk)
+        })
+    }
+}
+
+impl<F: Filter> bindings::on_request_trailers::exports::pillion::filter::on_request_trailers::Guest
+    for Exported<F>
+{
+    fn on_request_trailers() {
+        hook::<F, _>("on-request-trailers", |filter| {
+            filter.on_request_trailers(&Request::token(), &mut Trailers::token())
+        })
+    }
+}
+
+impl<F: Filter> bindings::on_response::exports::pillion::filter::on_response::Guest
+    for Exported<F>
+{
+    fn on_response() -> Decision {
+        hook::<F, _>("on-response", |filter| {
+            filter.on_response(&Request::token(), &mut Response::token())
+        })
+    }
+}
+
+impl<F: Filter> bindings::on_response_body::exports::pillion::filter::on_response_body::Guest
+    for Exported<F>
+{
+    fn on_response_body(chunk: Vec<u8>, last: bool) -> BodyDecision {
+        hook::<F, _>("on-response-body", |filter| {
+            let chunk = Chunk::new(&chunk, last, Body::Response);
+            filter.on_response_body(&Request::token(), &mut Response::token(), chunk)
+        })
+    }
+}
+
+impl<F: Filter>
+    bindings::on_response_trailers::exports::pillion::filter::on_response_trailers::Guest
+    for Exported<F>
+{
+    fn on_response_trailers() {
+        hook::<F, _>("on-response-trailers", |filter| {
+            filter.on_response_trailers(
+                &Request::token(),
+                &Response::token(),
+                &mut Trailers::token(),
+            )
+        })
+    }
+}
+
+impl<F: Filter> bindings::on_complete::exports::pillion::filter::on_complete::Guest
+    for Exported<F>
+{
+    fn on_complete(outcome: bindings::on_complete::exports::pillion::filter::on_complete::Outcome) {
+        let outcome = Outcome {
+            status: outcome.status,
+            complete: outcome.complete,
+            error: outcome.error,
+            request_bytes: outcome.request_bytes,
+            response_bytes: outcome.response_bytes,
+            duration: Duration::from_nanos(outcome.duration_ns),
+            upstream: outcome.upstream_ns.map(Duration::from_nanos),
+        };
+        hook::<F, _>("on-complete", |filter| filter.on_complete(&Request::token(), &outcome))
+    }
+}

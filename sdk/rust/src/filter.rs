@@ -1,0 +1,116 @@
+//! The trait that every filter implements: one method for each hook, all of them optional.
+
+use serde::de::DeserializeOwned;
+
+use crate::{
+    BodyDecision, Chunk, ConfigError, Decision, Outcome, Request, Response, Result, Trailers,
+};
+
+/// A filter. Write the hooks it needs under [`filter`](macro@crate::filter) and leave out the rest.
+///
+/// A value lives as long as its instance: many exchanges, one hook call at a time. There is one
+/// instance for each worker thread, and one that failed is replaced, so the fields of a filter are a
+/// cache and never a store: what must be right belongs into [`kv`](crate::kv),
+/// [`rate_limit`](crate::rate_limit) or a note. The response of an exchange may come to another
+/// instance than its request.
+///
+/// An `Err`, a panic, a missed deadline (5 ms a hook, 20 ms an exchange by default) or too much memory
+/// is a failure of the filter: the request follows its fail policy, and the instance is replaced.
+pub trait Filter: Sized + 'static {
+    /// The filter's `config` table. Derive [`serde::Deserialize`] with `deny_unknown_fields`.
+    type Config: DeserializeOwned;
+
+    /// Called once for every new instance, before any hook. There is no exchange: reading a message
+    /// traps here. Metrics are best defined here.
+    ///
+    /// # Errors
+    /// A [`ConfigError`] keeps the filter from being loaded and is shown at the line of its key.
+    fn new(config: Self::Config) -> Result<Self, ConfigError>;
+
+    /// A request head is complete. Reads and edits it, or answers locally.
+    ///
+    /// # Errors
+    /// An error is a failure of the filter.
+    fn on_request(&mut self, request: &mut Request) -> Result<Decision> {
+        let _ = request;
+        Ok(Decision::Proceed)
+    }
+
+    /// A chunk of a request body, at most 64 KiB. The head can be edited only while
+    /// [`Decision::WaitForBody`] keeps it back. A request without a body makes no call.
+    ///
+    /// # Errors
+    /// An error is a failure of the filter.
+    fn on_request_body(&mut self, request: &mut Request, chunk: Chunk<'_>) -> Result<BodyDecision> {
+        let _ = (request, chunk);
+        Ok(BodyDecision::Pass)
+    }
+
+    /// A request ends with trailers, after the last chunk.
+    ///
+    /// # Errors
+    /// An error is a failure of the filter.
+    fn on_request_trailers(&mut self, request: &Request, trailers: &mut Trailers) -> Result<()> {
+        let _ = (request, trailers);
+        Ok(())
+    }
+
+    /// A response head is complete: the upstream's, or a local one of a later filter or of the host.
+    /// `request` is the one that was forwarded.
+    ///
+    /// # Errors
+    /// An error is a failure of the filter.
+    fn on_response(&mut self, request: &Request, response: &mut Response) -> Result<Decision> {
+        let _ = (request, response);
+        Ok(Decision::Proceed)
+    }
+
+    /// A chunk of a response body, at most 64 KiB. The head can be edited only while
+    /// [`Decision::WaitForBody`] keeps it back.
+    ///
+    /// # Errors
+    /// An error is a failure of the filter.
+    fn on_response_body(
+        &mut self,
+        request: &Request,
+        response: &mut Response,
+        chunk: Chunk<'_>,
+    ) -> Result<BodyDecision> {
+        let _ = (request, response, chunk);
+        Ok(BodyDecision::Pass)
+    }
+
+    /// A response ends with trailers, after the last chunk.
+    ///
+    /// # Errors
+    /// An error is a failure of the filter.
+    fn on_response_trailers(
+        &mut self,
+        request: &Request,
+        response: &Response,
+        trailers: &mut Trailers,
+    ) -> Result<()> {
+        let _ = (request, response, trailers);
+        Ok(())
+    }
+
+    /// The exchange is over: the last byte is sent, or the client is gone.
+    ///
+    /// # Errors
+    /// An error is a failure of the filter; the client has its response already.
+    fn on_complete(&mut self, request: &Request, outcome: &Outcome) -> Result<()> {
+        let _ = (request, outcome);
+        Ok(())
+    }
+
+    /// The filter of a crate without `new`: written by the attribute.
+    #[doc(hidden)]
+    fn __without_config() -> Option<Self> {
+        None
+    }
+}
+
+/// The configuration of a filter that takes none: any key is an error.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NoConfig {}

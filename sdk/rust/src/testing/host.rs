@@ -1,0 +1,163 @@
+//! The fake host: its services, set up like the grants of a configuration file, and loading a filter.
+
+use std::{cell::RefCell, rc::Rc, time::Duration};
+
+use super::{
+    buckets::Buckets,
+    exchange::{self, Exchange},
+    fake,
+    message::Request,
+    metrics::Metrics,
+    store::Store,
+};
+use crate::{ConfigError, Filter, config, log::Level, rate_limit::Policy};
+
+/// A fake host. Clones are the same host, and so are the filters loaded from it: like the instances of
+/// one filter they share buckets, `kv`, metrics and the clock.
+#[derive(Debug, Clone)]
+pub struct Host(pub(super) Rc<RefCell<State>>);
+
+/// A line that a filter logged.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LogLine {
+    /// How important it is.
+    pub level: Level,
+    /// The text as the host writes it: cut to 1 KiB, control characters escaped.
+    pub text: String,
+}
+
+/// What the services of a host are made of.
+#[derive(Debug)]
+pub(super) struct State {
+    pub(super) wall: Duration,
+    pub(super) monotonic: Duration,
+    pub(super) random: u64,
+    pub(super) level: Level,
+    pub(super) lines: Vec<LogLine>,
+    pub(super) metrics: Metrics,
+    pub(super) store: Store,
+    pub(super) buckets: Option<Buckets>,
+}
+
+impl Default for Host {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Host {
+    /// A host on 2026-01-01 at midnight that grants everything but `rate-limit`, which needs numbers.
+    pub fn new() -> Self {
+        Self(Rc::new(RefCell::new(State {
+            wall: Duration::from_secs(1_767_225_600),
+            monotonic: Duration::ZERO,
+            random: 0,
+            level: Level::Trace,
+            lines: Vec::new(),
+            metrics: Metrics::default(),
+            store: Store::default(),
+            buckets: None,
+        })))
+    }
+
+    /// Grants `rate-limit`: `requests` tokens `per` window, `burst` in a full bucket.
+    ///
+    /// # Panics
+    /// If one of them is zero.
+    #[must_use]
+    pub fn rate_limit(self, requests: u64, per: Duration, burst: u64) -> Self {
+        assert!(requests > 0 && !per.is_zero() && burst > 0, "a bucket needs a size and a rate");
+        self.0.borrow_mut().buckets = Some(Buckets::new(Policy { requests, per, burst }));
+        self
+    }
+
+    /// Sets the wall clock: time since 1970-01-01T00:00:00Z.
+    #[must_use]
+    pub fn at(self, since_epoch: Duration) -> Self {
+        self.0.borrow_mut().wall = since_epoch;
+        self
+    }
+
+    /// Sets the seed of the random numbers; the same seed gives the same numbers.
+    #[must_use]
+    pub fn seed(self, seed: u64) -> Self {
+        self.0.borrow_mut().random = seed;
+        self
+    }
+
+    /// Sets the least important level that is written; default: all are.
+    #[must_use]
+    pub fn log_level(self, level: Level) -> Self {
+        self.0.borrow_mut().level = level;
+        self
+    }
+
+    /// Sets the size of the `kv` namespace; default: 10,000 entries and 64 KiB a value.
+    #[must_use]
+    pub fn kv_limits(self, entries: usize, value_bytes: usize) -> Self {
+        let mut state = self.0.borrow_mut();
+        state.store.entries_max = entries;
+        state.store.value_bytes_max = value_bytes;
+        drop(state);
+        self
+    }
+
+    /// Makes an instance of a filter with this `config` table.
+    ///
+    /// # Errors
+    /// What the filter, or reading its configuration, finds wrong.
+    pub fn load<F: Filter>(&self, config: serde_json::Value) -> Result<Loaded<F>, ConfigError> {
+        let config = config.to_string();
+        let make = || config::parse::<F::Config>(&config).and_then(F::new);
+        let (filter, _) = fake::run(self, None, make);
+        Ok(Loaded { filter: Rc::new(RefCell::new(filter?)), host: self.clone() })
+    }
+
+    /// Lets time pass on both clocks.
+    pub fn advance(&self, by: Duration) {
+        let mut state = self.0.borrow_mut();
+        state.wall = state.wall.saturating_add(by);
+        state.monotonic = state.monotonic.saturating_add(by);
+    }
+
+    /// The lines logged so far.
+    pub fn logs(&self) -> Vec<LogLine> {
+        self.0.borrow().lines.clone()
+    }
+
+    /// The sum of a counter or histogram, or the last value of a gauge; `None`: nothing reported.
+    pub fn metric(&self, name: &str, labels: &[&str]) -> Option<f64> {
+        self.0.borrow().metrics.value(name, labels)
+    }
+
+    /// Everything reported to a series, oldest first.
+    pub fn reports(&self, name: &str, labels: &[&str]) -> Vec<f64> {
+        self.0.borrow().metrics.reports(name, labels)
+    }
+
+    /// The value of a key in `kv`.
+    pub fn kv(&self, key: &str) -> Option<Vec<u8>> {
+        let mut state = self.0.borrow_mut();
+        let now = state.monotonic;
+        state.store.get(key, now)
+    }
+}
+
+/// An instance of a filter.
+#[derive(Debug)]
+pub struct Loaded<F> {
+    pub(super) filter: Rc<RefCell<F>>,
+    pub(super) host: Host,
+}
+
+impl<F: Filter> Loaded<F> {
+    /// Sends a request through the request hooks. Exchanges may overlap.
+    pub fn request(&self, request: Request) -> Exchange<F> {
+        exchange::begin(self, request)
+    }
+
+    /// The host it was loaded from.
+    pub fn host(&self) -> &Host {
+        &self.host
+    }
+}

@@ -1,0 +1,139 @@
+//! The metrics that a filter defined and what it reported to them.
+
+use std::collections::BTreeMap;
+
+use super::rules;
+use crate::{MetricError, metrics::Kind};
+
+/// Metrics of a filter.
+const METRICS: usize = 32;
+/// Labels of a metric.
+const LABELS: usize = 8;
+/// Series of a filter.
+const SERIES: usize = 1000;
+
+/// All metrics of a filter; the index is the number that the host gives out.
+#[derive(Debug, Default)]
+pub(super) struct Metrics(Vec<Metric>);
+
+#[derive(Debug)]
+struct Metric {
+    kind: Kind,
+    name: String,
+    labels: Vec<String>,
+    /// For each list of label values: the reports, oldest first.
+    series: BTreeMap<Vec<String>, Vec<f64>>,
+}
+
+impl Metrics {
+    pub(super) fn define(
+        &mut self,
+        kind: Kind,
+        name: &str,
+        labels: &[&str],
+    ) -> Result<u32, MetricError> {
+        if !rules::is_metric_name(name) || !labels.iter().all(|label| rules::is_metric_name(label))
+        {
+            return Err(MetricError::InvalidName);
+        }
+        if let Some(at) = self.0.iter().position(|metric| metric.name == name) {
+            let same = self.0[at].kind == kind && self.0[at].labels == labels;
+            return if same { Ok(number(at)) } else { Err(MetricError::Conflict) };
+        }
+        if labels.len() > LABELS || self.0.len() >= METRICS {
+            return Err(MetricError::LimitExceeded);
+        }
+        let labels = owned(labels);
+        self.0.push(Metric { kind, name: name.to_owned(), labels, series: BTreeMap::new() });
+        Ok(number(self.0.len() - 1))
+    }
+
+    pub(super) fn report(
+        &mut self,
+        metric: u32,
+        labels: &[&str],
+        value: f64,
+    ) -> Result<(), MetricError> {
+        let series: usize = self.0.iter().map(|metric| metric.series.len()).sum();
+        let metric = usize::try_from(metric).ok().and_then(|at| self.0.get_mut(at));
+        let metric = metric.ok_or(MetricError::InvalidValue)?;
+        let falls = metric.kind == Kind::Counter && value < 0.0;
+        if labels.len() != metric.labels.len() || !value.is_finite() || falls {
+            return Err(MetricError::InvalidValue);
+        }
+        let key = owned(labels);
+        if !metric.series.contains_key(&key) && series >= SERIES {
+            return Err(MetricError::LimitExceeded);
+        }
+        metric.series.entry(key).or_default().push(value);
+        Ok(())
+    }
+
+    /// Everything reported to a series, oldest first.
+    pub(super) fn reports(&self, name: &str, labels: &[&str]) -> Vec<f64> {
+        let metric = self.0.iter().find(|metric| metric.name == name);
+        metric.and_then(|metric| metric.series.get(&owned(labels))).cloned().unwrap_or_default()
+    }
+
+    /// The sum of a counter or histogram, the last value of a gauge.
+    pub(super) fn value(&self, name: &str, labels: &[&str]) -> Option<f64> {
+        let metric = self.0.iter().find(|metric| metric.name == name)?;
+        let reports = metric.series.get(&owned(labels))?;
+        match metric.kind {
+            Kind::Gauge => reports.last().copied(),
+            Kind::Counter | Kind::Histogram => Some(reports.iter().sum()),
+        }
+    }
+}
+
+fn number(index: usize) -> u32 {
+    u32::try_from(index).expect("there are at most 32 metrics")
+}
+
+fn owned(labels: &[&str]) -> Vec<String> {
+    labels.iter().map(|&label| label.to_owned()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_same_definition_gives_the_same_metric_and_another_a_conflict() {
+        let mut metrics = Metrics::default();
+        assert_eq!(metrics.define(Kind::Counter, "a", &["l"]), Ok(0));
+        assert_eq!(metrics.define(Kind::Gauge, "b", &[]), Ok(1));
+        assert_eq!(metrics.define(Kind::Counter, "a", &["l"]), Ok(0));
+        assert_eq!(metrics.define(Kind::Gauge, "a", &["l"]), Err(MetricError::Conflict));
+        assert_eq!(metrics.define(Kind::Counter, "a", &[]), Err(MetricError::Conflict));
+        assert_eq!(metrics.define(Kind::Counter, "a b", &[]), Err(MetricError::InvalidName));
+    }
+
+    #[test]
+    fn definitions_and_series_have_limits() {
+        let mut metrics = Metrics::default();
+        let labels = ["a", "b", "c", "d", "e", "f", "g", "h", "i"];
+        assert_eq!(metrics.define(Kind::Counter, "m0", &labels[..8]), Ok(0));
+        assert_eq!(metrics.define(Kind::Counter, "m1", &labels), Err(MetricError::LimitExceeded));
+        for index in 1..32 {
+            assert_eq!(metrics.define(Kind::Counter, &format!("m{index}"), &["l"]), Ok(index));
+        }
+        assert_eq!(metrics.define(Kind::Counter, "m32", &[]), Err(MetricError::LimitExceeded));
+        for index in 0..1000 {
+            assert_eq!(metrics.report(1, &[&index.to_string()], 1.0), Ok(()));
+        }
+        assert_eq!(metrics.report(1, &["0"], 1.0), Ok(()));
+        assert_eq!(metrics.report(2, &["0"], 1.0), Err(MetricError::LimitExceeded));
+    }
+
+    #[test]
+    fn reports_that_make_no_sense_are_refused() {
+        let mut metrics = Metrics::default();
+        assert_eq!(metrics.define(Kind::Counter, "a", &["l"]), Ok(0));
+        for (metric, labels, value) in
+            [(1, &["x"][..], 1.0), (0, &[][..], 1.0), (0, &["x"], -1.0), (0, &["x"], f64::NAN)]
+        {
+            assert_eq!(metrics.report(metric, labels, value), Err(MetricError::InvalidValue));
+        }
+    }
+}

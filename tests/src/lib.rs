@@ -1,0 +1,21 @@
+//! What the tests of Pillion stand on: a running sidecar (`sidecar`), origins behind it (`origin`),
+//! clients before it (`client`, `wire`), outside programs (`peer`), and the guests they load.
+//!
+//! Everything here speaks to Pillion from outside: over sockets, signals, files and its log.
+
+pub mod client;
+pub mod guests;
+pub mod log;
+pub mod origin;
+pub mod peer;
+pub mod process;
+pub mod sidecar;
+pub mod wait;
+pub mod wire;
+
+pub use client::{Client, Protocol, Reply};
+pub use http_body_util::BodyExt;
+pub use origin::{Origin, Seen};
+pub use sidecar::Sidecar;
+pub use wait::{until, within};
+pub use wire::Wire;

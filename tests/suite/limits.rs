@@ -1,0 +1,240 @@
+//! Every limit on messages and connections: one below and at it a request passes, one above it gets
+//! the documented answer.
+
+use http::Method;
+use pillion_tests::client::empty;
+use pillion_tests::wire::Ending;
+use pillion_tests::{Client, Origin, Protocol, Sidecar, until};
+
+/// A request whose head has exactly `length` bytes, the empty line included.
+fn head_of(length: usize) -> String {
+    let frame = "GET / HTTP/1.1\r\nHost: a\r\nX-Pad: \r\n\r\n";
+    let pad = "p".repeat(length - frame.len());
+    format!("GET / HTTP/1.1\r\nHost: a\r\nX-Pad: {pad}\r\n\r\n")
+}
+
+/// A request with exactly `count` fields.
+fn fields_of(count: usize) -> String {
+    let more: String = (1..count).map(|n| format!("X-{n}: v\r\n")).collect();
+    format!("GET / HTTP/1.1\r\nHost: a\r\n{more}\r\n")
+}
+
+/// A request whose target has exactly `length` bytes.
+fn target_of(length: usize) -> String {
+    format!("GET /{} HTTP/1.1\r\nHost: a\r\n\r\n", "t".repeat(length - 1))
+}
+
+async fn status_of(sidecar: &Sidecar, request: &str) -> u16 {
+    let mut wire = sidecar.wire().await;
+    wire.send(request).await;
+    let answer = wire.response().await;
+    if answer.status() != 200 {
+        let (rest, _) = wire.rest().await;
+        assert!(rest.is_empty(), "nothing is served behind a refusal");
+    }
+    answer.status()
+}
+
+#[tokio::test]
+async fn the_default_limits_of_a_request_head_hold() {
+    let origin = Origin::bytes("HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").await;
+    let sidecar = Sidecar::new().origin(&origin).start().await;
+    for (what, request, status) in [
+        ("32 KiB less a byte", head_of(32 * 1024 - 1), 200),
+        ("32 KiB", head_of(32 * 1024), 200),
+        ("32 KiB and a byte", head_of(32 * 1024 + 1), 431),
+        ("a mebibyte", head_of(1024 * 1024), 431),
+        ("99 fields", fields_of(99), 200),
+        ("100 fields", fields_of(100), 200),
+        ("101 fields", fields_of(101), 431),
+        ("a target of 8 KiB less a byte", target_of(8 * 1024 - 1), 200),
+        ("a target of 8 KiB", target_of(8 * 1024), 200),
+        ("a target of 8 KiB and a byte", target_of(8 * 1024 + 1), 414),
+    ] {
+        assert_eq!(status_of(&sidecar, &request).await, status, "{what}");
+    }
+}
+
+#[tokio::test]
+async fn the_limits_of_a_request_head_can_be_set() {
+    let origin = Origin::bytes("HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").await;
+    let limits = "head_bytes = \"2KiB\"\nhead_fields = 5\ntarget_bytes = 200";
+    let sidecar = Sidecar::new().origin(&origin).listener_limits(limits).start().await;
+    for (request, status) in [
+        (head_of(2048), 200),
+        (head_of(2049), 431),
+        (fields_of(5), 200),
+        (fields_of(6), 431),
+        (target_of(200), 200),
+        (target_of(201), 414),
+    ] {
+        assert_eq!(status_of(&sidecar, &request).await, status, "{} bytes", request.len());
+    }
+}
+
+#[tokio::test]
+async fn the_trailers_of_a_request_are_limited() {
+    let origin = Origin::echo().await;
+    let limits = "trailer_fields = 3\ntrailer_bytes = 200";
+    let sidecar = Sidecar::new().origin(&origin).listener_limits(limits).start().await;
+    let ask = async |trailers: &str| {
+        let mut wire = sidecar.wire().await;
+        wire.send("POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n").await;
+        wire.send(format!("1\r\na\r\n0\r\n{trailers}\r\n")).await;
+        wire.response().await.status()
+    };
+    let fields = |count: usize| (0..count).map(|n| format!("X-{n}: v\r\n")).collect::<String>();
+    assert_eq!(ask(&fields(2)).await, 200);
+    assert_eq!(ask(&fields(3)).await, 200);
+    assert_eq!(ask(&fields(4)).await, 431);
+    assert_eq!(ask(&format!("X: {}\r\n", "v".repeat(150))).await, 200);
+    assert_eq!(ask(&format!("X: {}\r\n", "v".repeat(250))).await, 431);
+}
+
+#[tokio::test]
+async fn the_head_of_an_answer_is_limited() {
+    let answer = |pad: usize| {
+        let head =
+            format!("HTTP/1.1 200 OK\r\ncontent-length: 0\r\nx-pad: {}\r\n\r\n", "p".repeat(pad));
+        let length = head.len();
+        (head, length)
+    };
+    let frame = answer(0).1;
+    let fields = |count: usize| {
+        let more: String = (1..count).map(|n| format!("x-{n}: v\r\n")).collect();
+        format!("HTTP/1.1 200 OK\r\ncontent-length: 0\r\n{more}\r\n")
+    };
+    for (what, answer, status) in [
+        ("32 KiB", answer(32 * 1024 - frame).0, 200),
+        ("32 KiB and a byte", answer(32 * 1024 - frame + 1).0, 502),
+        ("100 fields", fields(100), 200),
+        ("101 fields", fields(101), 502),
+    ] {
+        let origin = Origin::bytes(answer).await;
+        let sidecar = Sidecar::new().origin(&origin).start().await;
+        let mut wire = sidecar.wire().await;
+        wire.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n").await;
+        let got = wire.response().await;
+        assert_eq!(got.status(), status, "{what}");
+        if status == 502 {
+            let word = "pillion; error=http_response_header_section_size";
+            assert_eq!(got.head.field("proxy-status"), Some(word), "{what}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_http2_header_list_is_limited() {
+    let origin = Origin::echo().await;
+    let sidecar = Sidecar::new().origin(&origin).start().await;
+    let mut client = sidecar.connect(Protocol::Http2).await;
+    for (length, fine) in [(16 * 1024, true), (40 * 1024, false), (16 * 1024, true)] {
+        let request = client
+            .request(Method::GET, "/")
+            .header("x-pad", "p".repeat(length))
+            .body(empty())
+            .unwrap();
+        // A refusal is an answer or a reset, by the size of the excess; never the origin's answer.
+        match client.try_fetch(request).await {
+            Ok(reply) => assert_eq!(reply.status, if fine { 200 } else { 431 }, "{length}"),
+            Err(error) => assert!(!fine, "{length}: {error}"),
+        }
+    }
+    let request = |count: usize| {
+        let request = client.request(Method::GET, "/");
+        let fill = |request: http::request::Builder, n| request.header(format!("x-{n}"), "v");
+        (0..count).fold(request, fill).body(empty()).unwrap()
+    };
+    let (fine, over) = (request(99), request(101));
+    assert_eq!(client.fetch(fine).await.status, 200);
+    assert_eq!(client.fetch(over).await.status, 431);
+}
+
+#[tokio::test]
+async fn a_connection_is_closed_in_order_after_its_last_request() {
+    let origin = Origin::echo().await;
+    let limits = "requests_per_connection = 3";
+    let sidecar = Sidecar::new().origin(&origin).listener_limits(limits).start().await;
+    let mut wire = sidecar.wire().await;
+    for n in 1..=3 {
+        wire.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n").await;
+        let answer = wire.response().await;
+        assert_eq!(answer.status(), 200);
+        assert_eq!(answer.head.lists("connection", "close"), n == 3, "request {n}");
+    }
+    assert_eq!(wire.ended().await, Ending::Closed);
+
+    let mut client = sidecar.connect(Protocol::Http2).await;
+    for _ in 0..3 {
+        assert_eq!(client.get("/").await.status, 200);
+    }
+    client.closed().await;
+}
+
+#[tokio::test]
+async fn connections_over_the_limit_are_refused_and_counted() {
+    let origin = Origin::echo().await;
+    let sidecar = Sidecar::new().origin(&origin).runtime("connections_max = 2").start().await;
+    let mut kept: Vec<Client> = Vec::new();
+    for _ in 0..2 {
+        let mut client = sidecar.connect(Protocol::Http1).await;
+        assert_eq!(client.get("/").await.status, 200);
+        kept.push(client);
+    }
+    let mut third = sidecar.wire().await;
+    third.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n").await;
+    let (bytes, _) = third.rest().await;
+    let text = String::from_utf8_lossy(&bytes);
+    assert!(text.is_empty() || text.starts_with("HTTP/1.1 503 "), "{text}");
+    let refused = "pillion_downstream_connections_refused_total";
+    sidecar.metric_is(refused, &[], |count| count == 1.0).await;
+    for client in &mut kept {
+        assert_eq!(client.get("/").await.status, 200, "those that were there go on");
+    }
+    kept.clear();
+    until("a place to be free again", async || {
+        let mut wire = sidecar.wire().await;
+        wire.send("GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").await;
+        wire.rest().await.0.starts_with(b"HTTP/1.1 200 ").then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn requests_over_the_connections_of_an_endpoint_are_told_to_come_again() {
+    let origin = Origin::silent().await;
+    let sidecar = Sidecar::new()
+        .origin(&origin)
+        .runtime("workers = 1")
+        .upstream_limits("connections_max = 2")
+        .start()
+        .await;
+    let mut waiting = Vec::new();
+    for n in 1..=2 {
+        let mut wire = sidecar.wire().await;
+        wire.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n").await;
+        waiting.push(wire);
+        until("the origin to be asked", async || (origin.connections() == n).then_some(())).await;
+    }
+    let reply = sidecar.get("/").await;
+    assert_eq!((reply.status, reply.header("retry-after")), (503, "1"));
+    assert_eq!(origin.connections(), 2);
+}
+
+#[tokio::test]
+async fn a_client_that_resets_streams_in_a_row_loses_its_connection() {
+    let origin = Origin::silent().await;
+    let limits = "h2_resets = 20";
+    let sidecar = Sidecar::new().origin(&origin).listener_limits(limits).start().await;
+    let client = sidecar.connect(Protocol::Http2).await;
+    until("the sidecar to give the connection up", async || {
+        let mut stream = client.another();
+        let request = stream.request(Method::GET, "/").body(empty()).unwrap();
+        // Dropping the answer that is not there yet resets the stream.
+        let early = std::time::Duration::from_millis(5);
+        let _ = tokio::time::timeout(early, stream.send(request)).await;
+        (!client.is_open()).then_some(())
+    })
+    .await;
+    assert_eq!(sidecar.admin("/livez").await.status, 200);
+}
