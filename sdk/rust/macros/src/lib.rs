@@ -50,7 +50,7 @@ fn expand(arguments: Tokens, item: Tokens) -> Result<Tokens> {
 /// Refuses what would compile and not be a filter.
 fn check(item: &ItemImpl) -> Result<()> {
     let is_filter = item.trait_.as_ref().and_then(|(_, path, _)| path.segments.last());
-    if !is_filter.is_some_and(|segment| segment.ident == "Filter") {
+    if is_filter.is_none_or(|segment| segment.ident != "Filter") {
         return Err(Error::new(item.span(), "`#[filter]` goes on an `impl Filter for ...` block"));
     }
     if !item.generics.params.is_empty() {
