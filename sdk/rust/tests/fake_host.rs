@@ -71,7 +71,7 @@ impl Filter for Scripted {
 
 fn load(script: Scripted) -> Loaded<Scripted> {
     SCRIPT.set(script);
-    Host::new().load(json!({})).unwrap()
+    Host::new().load(json!({})).expect("the filter takes any configuration")
 }
 
 fn get(request: Hook<Decision>) -> Exchange<Scripted> {

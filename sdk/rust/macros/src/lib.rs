@@ -39,6 +39,11 @@ fn expand(arguments: Tokens, item: Tokens) -> Result<Tokens> {
     Ok(quote! {
         #item
 
+        // Natively nothing calls the filter but tests: without this it would count as dead code.
+        const _: () = {
+            let _ = <#filter as ::pillion_sdk::Filter>::new;
+        };
+
         #[cfg(target_arch = "wasm32")]
         const _: () = {
             type PillionFilter = ::pillion_sdk::__private::Exported<#filter>;
