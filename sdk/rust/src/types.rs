@@ -3,6 +3,6 @@
 //! The generated code builds and takes apart these types directly, so their fields and cases are those
 //! of `wit/v0.1.0/types.wit`, in any order.
 
-pub use crate::{
+pub(crate) use crate::{
     BodyDecision, Decision as HeadDecision, EditErrorKind as EditError, Field, LocalResponse,
 };
