@@ -126,7 +126,7 @@ pub fn run(options: Options) -> Result<ExitCode, StartError> {
         .map_err(|source| StartError::System { what: "the admin interface", source })?;
 
     let loader = Loader::new(&config, metrics.clone())?;
-    let (first, snapshot) = First::build(loader, loaded)?;
+    let (first, snapshot) = First::build(options.config, loader, loaded)?;
     let shared = Arc::new(Shared {
         snapshot: ArcSwap::from_pointee(snapshot),
         published: watch::Sender::new(1),

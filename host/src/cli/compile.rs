@@ -1,6 +1,6 @@
 //! `pillion compile`: fills the cache of compiled filters, as when an image is built.
 
-use super::CONFIG_DEFAULT;
+use super::{CONFIG_DEFAULT, say};
 use crate::config::{self, FilterSource};
 use crate::reload::{chain, read_component};
 use crate::wasm::{CompileLimits, Compiler};
@@ -42,7 +42,7 @@ pub(super) fn main(arguments: Arguments) -> anyhow::Result<ExitCode> {
         let loaded = match config::load(&file) {
             Ok(loaded) => loaded,
             Err(problems) => {
-                println!("{problems}");
+                say(&problems.to_string())?;
                 return Ok(ExitCode::FAILURE);
             }
         };
@@ -63,15 +63,15 @@ pub(super) fn main(arguments: Arguments) -> anyhow::Result<ExitCode> {
     };
     let compiler = compiler.context("failed to set up the cache of compiled filters")?;
     if let Some(directory) = compiler.directory() {
-        println!("cache: {}", directory.display());
+        say(&format!("cache: {}", directory.display()))?;
     }
     let mut code = ExitCode::SUCCESS;
     for (index, work) in all.iter().enumerate() {
         let place = format!("[{}/{}] {}", index + 1, all.len(), work.name);
         match compile(&compiler, work) {
-            Ok(line) => println!("{place}: {line}"),
+            Ok(line) => say(&format!("{place}: {line}"))?,
             Err(error) => {
-                println!("{place}: error: {}", chain(error.as_ref()));
+                say(&format!("{place}: error: {}", chain(error.as_ref())))?;
                 code = ExitCode::FAILURE;
             }
         }

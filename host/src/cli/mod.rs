@@ -14,6 +14,7 @@ use crate::reload::chain;
 use crate::wasm;
 use clap::{Parser, Subcommand};
 use std::ffi::OsString;
+use std::io::{self, Write};
 use std::process::ExitCode;
 
 /// The configuration file where none is named.
@@ -61,9 +62,24 @@ pub fn main() -> ExitCode {
         Verb::Demo(arguments) => demo::main(arguments),
     };
     done.unwrap_or_else(|error| {
-        eprintln!("{}", chain(error.as_ref()));
+        if error
+            .downcast_ref::<io::Error>()
+            .is_some_and(|it| it.kind() == io::ErrorKind::BrokenPipe)
+        {
+            // Whoever read has seen enough, as in `pillion schema | head`.
+            return ExitCode::SUCCESS;
+        }
+        // Without a standard error there is nobody to tell.
+        let _ = writeln!(io::stderr().lock(), "{}", chain(error.as_ref()));
         ExitCode::FAILURE
     })
+}
+
+/// Prints a line, or several.
+fn say(text: &str) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    writeln!(out, "{text}")?;
+    out.flush()
 }
 
 #[cfg(test)]

@@ -1,9 +1,9 @@
 //! `pillion schema`: the JSON Schema of the configuration file.
 
-use std::io::Write;
+use super::say;
 use std::process::ExitCode;
 
 pub(super) fn main() -> anyhow::Result<ExitCode> {
-    writeln!(std::io::stdout().lock(), "{:#}", crate::config::schema())?;
+    say(&format!("{:#}", crate::config::schema()))?;
     Ok(ExitCode::SUCCESS)
 }

@@ -1,5 +1,6 @@
 //! `pillion status`: what the admin interface of a running sidecar tells, for people.
 
+use super::say;
 use crate::config::ADMIN_ADDRESS_DEFAULT;
 use anyhow::{Context, bail};
 use serde_json::Value;
@@ -33,7 +34,7 @@ pub(super) fn main(arguments: &Arguments) -> anyhow::Result<ExitCode> {
             .with_context(|| format!("{} answers something else", arguments.admin))?;
         table(&status)
     };
-    write!(std::io::stdout().lock(), "{shown}")?;
+    say(shown.trim_end())?;
     Ok(ExitCode::SUCCESS)
 }
 

@@ -1,6 +1,6 @@
 //! `pillion validate`: everything that would keep a file from being used, without serving it.
 
-use super::CONFIG_DEFAULT;
+use super::{CONFIG_DEFAULT, say};
 use crate::config;
 use crate::reload::{Loader, OnLoadFailure};
 use crate::telemetry::Metrics;
@@ -22,29 +22,29 @@ pub(super) fn main(arguments: Arguments) -> anyhow::Result<ExitCode> {
     let loaded = match config::load(&arguments.file) {
         Ok(loaded) => loaded,
         Err(problems) => {
-            println!("{problems}");
+            say(&problems.to_string())?;
             return Ok(ExitCode::FAILURE);
         }
     };
     if !loaded.warnings.is_empty() {
-        println!("{}\n", loaded.warnings);
+        say(&format!("{}\n", loaded.warnings))?;
     }
     if !arguments.config_only {
         let mut loader = Loader::new(&loaded.config, Metrics::new(1, SystemTime::now()))?;
         // What the fail policy would let pass is a finding here.
         if let Err(problems) = loader.load(&loaded, OnLoadFailure::Refuse) {
-            println!("{problems}");
+            say(&problems.to_string())?;
             return Ok(ExitCode::FAILURE);
         }
     }
     let (listeners, filters) = (loaded.config.listeners.len(), loaded.config.filters.len());
     let what = if arguments.config_only { "configured" } else { "loaded and configured" };
-    println!(
+    say(&format!(
         "{}: fine ({}, {} {what})",
         arguments.file.display(),
         counted(listeners, "listener"),
         counted(filters, "filter"),
-    );
+    ))?;
     Ok(ExitCode::SUCCESS)
 }
 

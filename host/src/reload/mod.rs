@@ -23,6 +23,7 @@ pub use thread::{DEBOUNCE, DEBOUNCE_MAX, SECOND_LOOK};
 use crate::config::Loaded;
 use crate::snapshot::{Shared, Snapshot};
 use std::io;
+use std::path::PathBuf;
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
@@ -101,6 +102,7 @@ enum Request {
 
 /// A first generation that is not published yet, with what later ones need.
 pub struct First {
+    path: PathBuf,
     loader: Loader,
     loaded: Loaded,
     listening: Listening,
@@ -109,17 +111,21 @@ pub struct First {
 }
 
 impl First {
-    /// Builds the first generation.
+    /// Builds the first generation from `loaded`, which was read from `path`.
     ///
     /// # Errors
     /// Everything that keeps it from being published.
-    pub fn build(mut loader: Loader, loaded: Loaded) -> Result<(Self, Snapshot), Problems> {
+    pub fn build(
+        path: PathBuf,
+        mut loader: Loader,
+        loaded: Loaded,
+    ) -> Result<(Self, Snapshot), Problems> {
         let started = Instant::now();
         let files = loaded.files();
         let mut seen = watch::Contents::of(&files);
         let built = build::first(&mut loader, &loaded)?;
         seen.complete(loader.files_read(), &files);
-        let first = First { loader, loaded, listening: built.listening, seen, started };
+        let first = First { path, loader, loaded, listening: built.listening, seen, started };
         Ok((first, built.snapshot))
     }
 }

@@ -34,10 +34,9 @@ pub(super) fn start(
     requests: SyncSender<Request>,
     receiver: Receiver<Request>,
 ) -> io::Result<()> {
-    let First { loader, loaded, listening, seen, started } = first;
+    let First { path, loader, loaded, listening, seen, started } = first;
     let mut reload = Reload {
-        // Absolute, whatever becomes of the working directory.
-        path: loaded.config.source.clone(),
+        path,
         files: loaded.files(),
         loader,
         shared,
@@ -79,6 +78,7 @@ impl Retired {
 }
 
 struct Reload {
+    /// As the user named it, for messages.
     path: PathBuf,
     loader: Loader,
     shared: Arc<Shared>,
