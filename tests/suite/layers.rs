@@ -25,8 +25,16 @@ const ALLOWED: &[(&str, &[&str])] = &[
     (
         "worker",
         &[
-            "chain", "config", "http1", "http2", "listener", "proxy", "shutdown", "snapshot",
-            "telemetry", "upstream",
+            "chain",
+            "config",
+            "http1",
+            "http2",
+            "listener",
+            "proxy",
+            "shutdown",
+            "snapshot",
+            "telemetry",
+            "upstream",
         ],
     ),
     ("admin", &["http", "http1", "io", "telemetry"]),
@@ -43,7 +51,8 @@ fn modules_use_only_what_is_below_them() {
     for (module, allowed) in ALLOWED {
         for file in files(&source, module) {
             for used in uses(&file) {
-                let is_known = ALLOWED.iter().any(|(known, _)| *known == used) || TOP.contains(&used.as_str());
+                let is_known =
+                    ALLOWED.iter().any(|(known, _)| *known == used) || TOP.contains(&used.as_str());
                 if is_known && used != *module && !allowed.contains(&used.as_str()) {
                     wrong.push(format!("{}: `{module}` uses `{used}`", file.display()));
                 }
@@ -74,8 +83,8 @@ fn files(source: &Path, module: &str) -> Vec<PathBuf> {
     while let Some(folder) = folders.pop() {
         let Ok(entries) = std::fs::read_dir(&folder) else { continue };
         for entry in entries {
-            let path = entry.unwrap().path();
-            let name = path.file_name().unwrap().to_string_lossy().into_owned();
+            let path = entry.expect("a readable folder").path();
+            let name = path.file_name().expect("a file has a name").to_string_lossy().into_owned();
             // Tests may use more.
             if path.is_dir() && name != "tests" {
                 folders.push(path);
@@ -90,12 +99,14 @@ fn files(source: &Path, module: &str) -> Vec<PathBuf> {
 
 /// The modules of the crate that a file names, its unit tests aside.
 fn uses(file: &Path) -> BTreeSet<String> {
-    let text = std::fs::read_to_string(file).unwrap();
+    let text = std::fs::read_to_string(file).expect("a readable source file");
     let code = text.split("#[cfg(test)]\nmod tests").next().unwrap_or_default();
     let mut found = BTreeSet::new();
     for rest in code.split("crate::").skip(1) {
-        let name: String =
-            rest.chars().take_while(|letter| letter.is_ascii_alphanumeric() || *letter == '_').collect();
+        let name: String = rest
+            .chars()
+            .take_while(|letter| letter.is_ascii_alphanumeric() || *letter == '_')
+            .collect();
         found.insert(name);
     }
     found
