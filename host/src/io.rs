@@ -30,6 +30,8 @@ struct Shared {
     transport: RefCell<Transport>,
     /// Read before the transport is.
     unread: RefCell<Bytes>,
+    /// A readiness check has met the end.
+    ended: Cell<bool>,
     aborted: Cell<bool>,
 }
 
@@ -64,6 +66,7 @@ impl Stream {
         Stream(Rc::new(Shared {
             transport: RefCell::new(transport),
             unread: RefCell::default(),
+            ended: Cell::new(false),
             aborted: Cell::new(false),
         }))
     }
@@ -82,6 +85,9 @@ impl Stream {
             buffer.extend_from_slice(&unread);
             return Poll::Ready(Ok(unread.len()));
         }
+        if self.0.ended.get() {
+            return Poll::Ready(Ok(0));
+        }
         match &mut *self.0.transport.borrow_mut() {
             Transport::Tcp(socket) => pin!(socket.read_buf(buffer)).poll(cx),
             Transport::Other(transport) => pin!(transport.read_buf(buffer)).poll(cx),
@@ -91,7 +97,7 @@ impl Stream {
     /// Waits until a read will find bytes, the end, or an error. May be wrong about it, so that the
     /// read waits after all.
     pub fn poll_read_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if !self.0.unread.borrow().is_empty() {
+        if self.0.ended.get() || !self.0.unread.borrow().is_empty() {
             return Poll::Ready(Ok(()));
         }
         match &mut *self.0.transport.borrow_mut() {
@@ -100,6 +106,7 @@ impl Stream {
                 let mut bytes = [0; PROBE_BYTES];
                 let mut probe = ReadBuf::new(&mut bytes);
                 ready!(Pin::new(transport).poll_read(cx, &mut probe))?;
+                self.0.ended.set(probe.filled().is_empty());
                 *self.0.unread.borrow_mut() = Bytes::copy_from_slice(probe.filled());
                 Poll::Ready(Ok(()))
             }
@@ -216,6 +223,9 @@ impl AsyncRead for Stream {
             buffer.put_slice(&unread.split_to(count));
             return Poll::Ready(Ok(()));
         }
+        if self.0.ended.get() {
+            return Poll::Ready(Ok(()));
+        }
         match &mut *self.0.transport.borrow_mut() {
             Transport::Tcp(socket) => Pin::new(socket).poll_read(cx, buffer),
             Transport::Other(transport) => Pin::new(transport).poll_read(cx, buffer),
@@ -258,3 +268,6 @@ impl AsyncWrite for Stream {
         Stream::poll_shutdown(&self, cx)
     }
 }
+
+#[cfg(test)]
+mod tests;

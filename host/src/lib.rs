@@ -1,22 +1,37 @@
 //! Pillion, a sidecar proxy extended with WebAssembly filters.
 //!
-//! The modules in reading order; `ARCHITECTURE.md` beside `src/` has the map, the life of a request
-//! and the life of a reload. Who may use whom is checked by a test (`tests/suite/layers.rs`).
+//! The modules, top down; `ARCHITECTURE.md` beside `src/` has
+//! the map, the life of a request and the life of a reload. Who may use whom is checked by a test
+//! (`tests/suite/layers.rs`).
 
-pub mod admin;
 pub mod app;
-pub mod capability;
-pub mod chain;
+
 pub mod cli;
+
 pub mod config;
+
 pub mod http;
+pub mod io;
+
 pub mod http1;
 pub mod http2;
-pub mod io;
+
+pub mod chain;
+
+pub mod capability;
+pub mod wasm;
+
+pub mod upstream;
+
+pub mod listener;
 pub mod proxy;
+pub mod worker;
+
+pub mod snapshot;
+
 pub mod reload;
 pub mod shutdown;
-pub mod snapshot;
+
 pub mod telemetry;
-pub mod wasm;
-pub mod worker;
+
+pub mod admin;

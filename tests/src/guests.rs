@@ -15,3 +15,46 @@ pub fn path(name: &str) -> &'static Path {
     let at = at.unwrap_or_else(|| panic!("no guest `{name}`: there are {}", NAMES.join(", ")));
     Path::new(PATHS[at])
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn mentions(guest: &str, text: &str) -> bool {
+        let component = std::fs::read(path(guest)).unwrap();
+        component.windows(text.len()).any(|window| window == text.as_bytes())
+    }
+
+    #[test]
+    fn a_component_has_exactly_the_hooks_that_are_written() {
+        for (guest, written) in [
+            ("hello", &["on-request"][..]),
+            ("body-upper", &["on-request-body", "on-response-body"]),
+            ("trailers", &["on-request-trailers", "on-response-trailers"]),
+            ("metrics", &["configure", "on-request"]),
+            ("complete", &["on-complete"]),
+        ] {
+            for hook in [
+                "configure",
+                "on-request",
+                "on-request-body",
+                "on-request-trailers",
+                "on-response",
+                "on-response-body",
+                "on-response-trailers",
+                "on-complete",
+            ] {
+                let interface = format!("pillion:filter/{hook}@0.1.0");
+                assert_eq!(mentions(guest, &interface), written.contains(&hook), "{guest}: {hook}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_filter_imports_only_what_it_uses() {
+        assert!(!mentions("noop", "wasi:"), "a filter that cannot fail needs no WASI");
+        assert!(!mentions("noop", "pillion:filter/request@"));
+        assert!(mentions("hello", "pillion:filter/request@"));
+        assert!(!mentions("hello", "pillion:filter/log@"));
+    }
+}

@@ -1,7 +1,7 @@
 //! Lines that a process writes, kept while it runs: to wait for one, to count some, and to show the
 //! last of them when a test fails.
 //!
-//! Knows that Pillion's own lines are JSON objects with `level` and `fields`, and no more of them.
+//! Knows that Pillion's own lines are flat JSON objects with `level` and `message`.
 
 use crate::wait::within;
 use serde_json::Value;
@@ -119,7 +119,7 @@ impl Event {
 
     /// Its sentence; empty where it has none.
     pub fn message(&self) -> &str {
-        self.0["fields"]["message"].as_str().unwrap_or_default()
+        self.0["message"].as_str().unwrap_or_default()
     }
 
     /// `ERROR`, `WARN`, ...
@@ -129,7 +129,7 @@ impl Event {
 
     /// A field as text, whatever its type; empty where there is none.
     pub fn field(&self, name: &str) -> String {
-        match &self.0["fields"][name] {
+        match &self.0[name] {
             Value::Null => String::new(),
             Value::String(text) => text.clone(),
             other => other.to_string(),

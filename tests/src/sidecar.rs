@@ -12,6 +12,7 @@ use crate::wire::Wire;
 use serde_json::Value;
 use std::fmt::Write;
 use std::net::SocketAddr;
+use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -33,6 +34,7 @@ pub struct Setup {
     upstream_limits: String,
     extra: String,
     environment: Vec<(String, String)>,
+    mounted: bool,
     directory: Directory,
 }
 
@@ -51,6 +53,7 @@ impl Default for Setup {
             upstream_limits: String::new(),
             extra: String::new(),
             environment: Vec::new(),
+            mounted: false,
             directory: Directory::new(),
         }
     }
@@ -161,6 +164,13 @@ impl Setup {
         self
     }
 
+    /// The file is reached through two symlinks, as in a mounted ConfigMap.
+    #[must_use]
+    pub fn mounted(mut self) -> Setup {
+        self.mounted = true;
+        self
+    }
+
     /// The sidecar's directory.
     pub fn directory(&self) -> &Path {
         &self.directory.path
@@ -218,7 +228,11 @@ impl Setup {
     /// # Panics
     /// When there is no such program.
     pub fn launch(self) -> Sidecar {
-        let file = self.directory.write("pillion.toml", self.text());
+        let file = if self.mounted {
+            self.directory.mount(&self.text())
+        } else {
+            self.directory.write("pillion.toml", self.text())
+        };
         let mut command = pillion();
         command.arg("run").arg("-c").arg(&file).current_dir(&self.directory.path);
         command.envs(self.environment);
@@ -398,6 +412,11 @@ impl Sidecar {
         self.directory.write("pillion.toml", text);
     }
 
+    /// Replaces the file of a [`Setup::mounted`] sidecar, as an updated ConfigMap does.
+    pub fn remount(&self, text: &str) {
+        self.directory.mount(text);
+    }
+
     /// Writes a file in the sidecar's directory, by renaming: whole or not at all.
     pub fn write(&self, name: &str, content: impl AsRef<[u8]>) -> PathBuf {
         self.directory.write(name, content)
@@ -507,6 +526,27 @@ impl Directory {
         std::fs::write(&fresh, content).expect("files can be written");
         std::fs::rename(&fresh, &path).expect("files can be renamed");
         path
+    }
+
+    /// `mount/pillion.toml` is a link to `..data/pillion.toml`, and `..data` one to a directory with
+    /// this content; an earlier such directory is removed, as the kubelet does.
+    fn mount(&self, text: &str) -> PathBuf {
+        static NEXT: AtomicUsize = AtomicUsize::new(0);
+        let mount = self.path.join("mount");
+        let content = format!("..content-{}", NEXT.fetch_add(1, Ordering::Relaxed));
+        self.write(&format!("mount/{content}/pillion.toml"), text);
+        let (data, fresh) = (mount.join("..data"), mount.join("..data_tmp"));
+        let former = std::fs::read_link(&data).ok();
+        symlink(&content, &fresh).expect("links can be made");
+        std::fs::rename(&fresh, &data).expect("links can be renamed");
+        let file = mount.join("pillion.toml");
+        match former {
+            Some(former) => {
+                std::fs::remove_dir_all(mount.join(former)).expect("directories can be removed");
+            }
+            None => symlink("..data/pillion.toml", &file).expect("links can be made"),
+        }
+        file
     }
 }
 

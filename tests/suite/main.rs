@@ -1,14 +1,22 @@
 //! The suite: Pillion as its users meet it, a running process behind real sockets. One promise a
 //! file; the name of a test is the sentence it proves. The harness is the package `pillion-tests`.
 
+mod access_log;
+mod admin;
+mod cli;
 mod drain;
+mod filters;
 mod forwarding;
+mod guests;
 mod headers;
+mod layers;
 mod limits;
 mod malformed;
+mod peers;
 mod poison;
 mod quarantine;
 mod routing;
+mod swap;
 mod timeouts;
 mod truncation;
 mod upgrade;

@@ -7,7 +7,7 @@ use super::framing::is_kept_from_trailers;
 use super::limits::HeadLimits;
 use super::reader::{FRAME_BYTES_MAX, take_frame};
 use super::scan::{self, ByteError, LineError, Scan, ScanError};
-use crate::http::{BodyError, Fields};
+use crate::http::{BodyError, Fields, fields};
 use bytes::{Buf, Bytes, BytesMut};
 use memchr::memchr;
 
@@ -119,8 +119,8 @@ impl Chunked {
         }
         let longest = SIZE_DIGITS_MAX + EXTENSION_BYTES_MAX + 2;
         let window = &buffer[..buffer.len().min(longest)];
+        let digits = size_digits(window)?;
         let Some(feed) = memchr(b'\n', window) else {
-            check_size_so_far(window)?;
             return if window.len() == longest {
                 Err(BodyError::Malformed("a chunk extension is too long"))
             } else {
@@ -130,7 +130,8 @@ impl Chunked {
         let line = window[..feed]
             .strip_suffix(b"\r")
             .ok_or(BodyError::Malformed("a chunk size does not end in CR LF"))?;
-        let (size, extension) = size_line(line)?;
+        check_extension(&line[digits..])?;
+        let (size, extension) = (hexadecimal(&line[..digits]), line.len() - digits);
         if extension > EXTENSION_BYTES_MAX {
             return Err(BodyError::Malformed("a chunk extension is too long"));
         }
@@ -178,46 +179,42 @@ impl Chunked {
     }
 }
 
-/// Size and length of the extension of a line without its end.
-fn size_line(line: &[u8]) -> Result<(u64, usize), BodyError> {
-    let digits = line.iter().take_while(|byte| byte.is_ascii_hexdigit()).count();
-    if digits == 0 {
-        return Err(BodyError::Malformed("a chunk has no size"));
-    }
-    if digits > SIZE_DIGITS_MAX {
-        return Err(BodyError::Malformed("a chunk size has more than 16 digits"));
-    }
-    let size = line[..digits].iter().fold(0_u64, |size, byte| {
-        let digit = match byte {
-            b'0'..=b'9' => byte - b'0',
-            _ => (byte | 0x20) - b'a' + 10,
-        };
-        size << 4 | u64::from(digit)
-    });
-    let extension = &line[digits..];
-    // RFC 9112 section 7.1.1: blanks may stand before the semicolon; nothing else may.
-    match crate::http::fields::trim(extension).first() {
-        None if extension.is_empty() => {}
-        Some(b';') => {}
-        None | Some(_) => return Err(BodyError::Malformed("a chunk size is not a number")),
-    }
-    if !crate::http::fields::is_value(extension) {
-        return Err(BodyError::Malformed("a chunk extension holds a control byte"));
-    }
-    Ok((size, extension.len()))
-}
-
-/// Refuses at once what no later byte can mend, so that a stray answer does not wait for a timeout.
-fn check_size_so_far(window: &[u8]) -> Result<(), BodyError> {
+/// The number of digits of a size that may not have arrived whole. What no later byte can mend is
+/// refused at once, so that noise does not wait for a timeout.
+fn size_digits(window: &[u8]) -> Result<usize, BodyError> {
     let digits = window.iter().take_while(|byte| byte.is_ascii_hexdigit()).count();
     match window.get(digits) {
         _ if digits > SIZE_DIGITS_MAX => {
             Err(BodyError::Malformed("a chunk size has more than 16 digits"))
         }
         Some(_) if digits == 0 => Err(BodyError::Malformed("a chunk has no size")),
-        None | Some(b'\r' | b';' | b' ' | b'\t') => Ok(()),
+        None | Some(b'\r' | b';' | b' ' | b'\t') => Ok(digits),
         Some(_) => Err(BodyError::Malformed("a chunk size is not a number")),
     }
+}
+
+/// The value of at most 16 digits.
+fn hexadecimal(digits: &[u8]) -> u64 {
+    digits.iter().fold(0, |value, byte| {
+        let digit = match byte {
+            b'0'..=b'9' => byte - b'0',
+            _ => (byte | 0x20) - b'a' + 10,
+        };
+        value << 4 | u64::from(digit)
+    })
+}
+
+/// RFC 9112 section 7.1.1: blanks may stand before the semicolon; nothing else may.
+fn check_extension(extension: &[u8]) -> Result<(), BodyError> {
+    match fields::trim(extension).first() {
+        None if extension.is_empty() => {}
+        Some(b';') => {}
+        None | Some(_) => return Err(BodyError::Malformed("a chunk size is not a number")),
+    }
+    if !fields::is_value(extension) {
+        return Err(BodyError::Malformed("a chunk extension holds a control byte"));
+    }
+    Ok(())
 }
 
 fn trailer_section(section: &[u8], lines: usize) -> Result<Fields, BodyError> {

@@ -90,10 +90,11 @@ impl<'h> Hops<'h> {
     fn take(&mut self, hop: Hop, value: &'h [u8], options_max: usize) -> Result<(), HeadError> {
         match hop {
             Hop::Connection => self.take_options(value, options_max)?,
-            Hop::ContentLength => match self.length.replace(decimal(value)?) {
-                Some(_) => return Err(HeadError::LengthRepeated),
-                None => {}
-            },
+            Hop::ContentLength => {
+                if self.length.replace(decimal(value)?).is_some() {
+                    return Err(HeadError::LengthRepeated);
+                }
+            }
             Hop::Expect if value.eq_ignore_ascii_case(b"100-continue") => {
                 self.expects_continue = true;
             }

@@ -19,3 +19,6 @@ pub use head::{RequestFraming, ResponseFraming, parse_request, parse_response};
 pub use limits::HeadLimits;
 pub use reader::{Opening, PREFACE, ReadError, Reader};
 pub use writer::{ResponseKind, WriteError, Writer};
+
+#[cfg(test)]
+mod tests;

@@ -362,3 +362,47 @@ fn is_reset(error: &io::Error) -> bool {
             | io::ErrorKind::UnexpectedEof
     )
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::future::poll_fn;
+    use std::task::Waker;
+    use tokio::io::AsyncWriteExt;
+
+    #[tokio::test]
+    async fn an_idle_connection_holds_no_buffer() {
+        let (near, mut far) = tokio::io::duplex(1024);
+        let mut reader = Reader::new(Stream::over(near));
+        let (mut head, limits) = (RequestHead::default(), HeadLimits::default());
+        for _ in 0..2 {
+            let mut cx = Context::from_waker(Waker::noop());
+            assert!(reader.poll_idle(&mut cx).is_pending());
+            assert_eq!(reader.buffer.capacity(), 0);
+            far.write_all(b"PUT / HTTP/1.1\r\nhost: a\r\ncontent-length: 2\r\n\r\n").await.unwrap();
+            let next = poll_fn(|cx| reader.poll_request_head(cx, &mut head, &limits)).await;
+            assert!(next.unwrap().is_some());
+            let mut cx = Context::from_waker(Waker::noop());
+            assert!(reader.poll_frame(&mut cx).is_pending());
+            assert_eq!(reader.buffer.capacity(), 0, "nor does one that waits for a body");
+            far.write_all(b"hi").await.unwrap();
+            let frame = poll_fn(|cx| reader.poll_frame(cx)).await;
+            assert!(matches!(frame, Ok(Frame::Data(bytes)) if bytes == "hi"));
+            assert!(reader.body_done());
+            assert_eq!(reader.buffer.capacity(), 0);
+        }
+    }
+
+    #[test]
+    fn a_small_frame_is_a_copy() {
+        for (count, copied) in
+            [(COPIED_BELOW - 1, true), (COPIED_BELOW, false), (COPIED_BELOW + 1, false)]
+        {
+            let mut buffer = BytesMut::from(&vec![7; 2 * COPIED_BELOW][..]);
+            let start = buffer.as_ptr();
+            let frame = take_frame(&mut buffer, count);
+            assert_eq!(frame.as_ptr() != start, copied, "{count}");
+            assert_eq!((frame.len(), buffer.len()), (count, 2 * COPIED_BELOW - count));
+        }
+    }
+}

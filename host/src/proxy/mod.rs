@@ -1,4 +1,17 @@
 //! One request: the data path. `service` is the page to read first.
+//!
+//! `downstream` reads requests off a connection and calls it; `forward`, `flow`, `pump` and `respond`
+//! are the way to the upstream and back; `reply` is the table of faults.
 
+pub mod downstream;
+pub mod ends;
+pub mod flow;
+pub mod forward;
+pub mod pump;
+pub mod record;
 pub mod reply;
+pub mod respond;
+pub mod route;
+pub mod service;
 pub mod timer;
+pub mod tunnel;

@@ -3,7 +3,7 @@
 //! A component has one filter, kept here from its first call on. The attribute exports the hooks that
 //! are written; this file implements all of them for every filter.
 
-use std::{any::Any, cell::RefCell, marker::PhantomData, time::Duration};
+use std::{any::Any, cell::Cell, marker::PhantomData, time::Duration};
 
 use crate::{
     BodyDecision, Chunk, Decision, Error, Filter, Outcome, Request, Response, Result, Trailers,
@@ -15,21 +15,34 @@ use crate::{
 pub struct Exported<F>(PhantomData<F>);
 
 thread_local! {
-    static FILTER: RefCell<Option<Box<dyn Any>>> = const { RefCell::new(None) };
+    /// Leaked: it lives as long as the instance, and what needs no drop needs no registered destructor.
+    static FILTER: Cell<Option<&'static mut dyn Any>> = const { Cell::new(None) };
 }
 
 /// Runs a hook on the filter of this component; an error ends the call as a failure of the filter.
+///
+/// The impossible traps without a text: a `panic!` would link the printing of panics, and with it WASI,
+/// into filters that have no panic of their own.
 fn hook<F: Filter, R>(name: &str, run: impl FnOnce(&mut F) -> Result<R>) -> R {
-    FILTER.with_borrow_mut(|filter| {
-        let filter = filter
-            .get_or_insert_with(|| match F::__without_config() {
-                Some(filter) => Box::new(filter),
-                None => panic!("hook `{name}` was called before `configure`"),
-            })
-            .downcast_mut::<F>()
-            .expect("a component exports the hooks of one filter");
-        run(filter).unwrap_or_else(|error| fail(name, &error))
-    })
+    let present = FILTER.take().or_else(|| Some(keep(F::__without_config()?)));
+    let Some(filter) = present else {
+        // `configure` was not called.
+        core::arch::wasm32::unreachable()
+    };
+    let Some(present) = filter.downcast_mut::<F>() else {
+        // The component exports hooks of two filters.
+        core::arch::wasm32::unreachable()
+    };
+    let result = run(present);
+    FILTER.set(Some(filter));
+    match result {
+        Ok(result) => result,
+        Err(error) => fail(name, &error),
+    }
+}
+
+fn keep<F: Filter>(filter: F) -> &'static mut dyn Any {
+    Box::leak(Box::new(filter))
 }
 
 #[cold]
@@ -47,7 +60,7 @@ impl<F: Filter> bindings::configure::exports::pillion::filter::configure::Guest 
                 message: error.message,
             }
         })?;
-        FILTER.set(Some(Box::new(filter)));
+        FILTER.set(Some(keep(filter)));
         Ok(())
     }
 }

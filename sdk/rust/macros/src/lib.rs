@@ -39,6 +39,11 @@ fn expand(arguments: Tokens, item: Tokens) -> Result<Tokens> {
     Ok(quote! {
         #item
 
+        // Natively nothing calls the filter but tests: without this it would count as dead code.
+        const _: () = {
+            let _ = <#filter as ::pillion_sdk::Filter>::new;
+        };
+
         #[cfg(target_arch = "wasm32")]
         const _: () = {
             type PillionFilter = ::pillion_sdk::__private::Exported<#filter>;
@@ -50,7 +55,7 @@ fn expand(arguments: Tokens, item: Tokens) -> Result<Tokens> {
 /// Refuses what would compile and not be a filter.
 fn check(item: &ItemImpl) -> Result<()> {
     let is_filter = item.trait_.as_ref().and_then(|(_, path, _)| path.segments.last());
-    if !is_filter.is_some_and(|segment| segment.ident == "Filter") {
+    if is_filter.is_none_or(|segment| segment.ident != "Filter") {
         return Err(Error::new(item.span(), "`#[filter]` goes on an `impl Filter for ...` block"));
     }
     if !item.generics.params.is_empty() {

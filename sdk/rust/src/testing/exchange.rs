@@ -226,14 +226,14 @@ impl<F: Filter> Run<F> {
         decision: Decision,
         chunks: &[Vec<u8>],
     ) -> Result<Vec<u8>, Stop> {
+        if let Body::Request = body {
+            self.state_mut().request_bytes = chunks.iter().map(|chunk| chunk.len() as u64).sum();
+        }
         match decision {
             Decision::Respond(response) => return Err(Stop::Respond(response)),
             Decision::SkipBody => return Ok(chunks.concat()),
             Decision::Proceed => {}
             Decision::WaitForBody => self.state_mut().waiting = true,
-        }
-        if let Body::Request = body {
-            self.state_mut().request_bytes = chunks.iter().map(|chunk| chunk.len() as u64).sum();
         }
         let mut forwarded = Vec::new();
         for (index, bytes) in chunks.iter().enumerate() {

@@ -73,6 +73,7 @@ mod host;
 mod message;
 mod metrics;
 mod rules;
+mod services;
 mod store;
 
 pub use exchange::{Answered, Exchange};

@@ -1,0 +1,276 @@
+//! Requests off a downstream connection, one after the other (HTTP/1) or side by side (HTTP/2).
+//!
+//! It reads heads, refuses malformed ones, hands the others to `service`, and decides whether the
+//! connection goes on. Each request takes the generation that is in force when its head is complete.
+
+use super::ends::{Responder, Source};
+use super::forward::Timers;
+use super::reply::Fault;
+use super::route::Listener;
+use super::service::{self, Request};
+use super::timer::Timer;
+use crate::chain::Exchange;
+use crate::http::{Frame, Scheme};
+use crate::http1::{self, HeadError, Opening, ReadError, Reader, RequestFraming, Writer};
+use crate::http2::{self, AcceptError};
+use crate::io::Stream;
+use crate::worker::{Gate, Worker};
+use std::future::{Future, poll_fn};
+use std::net::IpAddr;
+use std::pin::pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::{Duration, Instant};
+
+/// How long, and how many bytes, a client may still send when its connection is being closed: so
+/// that it can read the last answer before it sees a reset (RFC 9112 section 9.6).
+pub const LINGER_TIMEOUT: Duration = Duration::from_secs(2);
+/// See [`LINGER_TIMEOUT`].
+pub const LINGER_BYTES_MAX: usize = 1024 * 1024;
+
+/// One downstream connection.
+pub struct Downstream {
+    /// The worker it belongs to.
+    pub worker: Rc<Worker>,
+    /// Name of the listener it came by.
+    pub listener: Arc<str>,
+    /// Closed when the listener or the process stops.
+    pub gate: Rc<Gate>,
+    /// The client's end.
+    pub peer: IpAddr,
+}
+
+impl Downstream {
+    /// Serves the connection to its end.
+    pub async fn run(self, stream: Stream) {
+        let Some(listener) = self.worker.listener(&self.listener) else { return };
+        let mut reader = Reader::new(stream.clone());
+        let mut timer = Timer::default();
+        if !matches!(self.first_byte(&mut reader, &mut timer, &listener).await, Some(true)) {
+            return;
+        }
+        let opening = poll_fn(|cx| reader.poll_opening(cx));
+        match timer.within(listener.limits.head_timeout, opening).await {
+            Ok(Ok(Opening::Http2)) => {
+                stream.unread(reader.take_buffered());
+                drop(reader);
+                self.http2(stream, &listener).await;
+            }
+            Ok(Ok(Opening::Http1)) | Err(_) => self.http1(stream, reader, timer).await,
+            Ok(Ok(Opening::Closed) | Err(_)) => {}
+        }
+    }
+
+    async fn http1(&self, stream: Stream, mut reader: Reader, mut timer: Timer) {
+        let mut writer = Writer::new(stream.clone());
+        let mut exchange = Box::<Exchange>::default();
+        let mut timers = Timers::default();
+        let opened = Instant::now();
+        let mut requests = 0;
+        while let Some(listener) = self.worker.listener(&self.listener) {
+            if requests > 0
+                && !matches!(self.first_byte(&mut reader, &mut timer, &listener).await, Some(true))
+            {
+                break;
+            }
+            exchange.clear();
+            let head = poll_fn(|cx| {
+                reader.poll_request_head(cx, &mut exchange.request, &listener.head_limits)
+            });
+            let framing = match timer.within(listener.limits.head_timeout, head).await {
+                Ok(Ok(Some(framing))) => framing,
+                Ok(Ok(None) | Err(ReadError::Closed | ReadError::Io(_))) => break,
+                Ok(Err(error)) => {
+                    self.refuse(&listener, &mut exchange, fault_of_read(&error), &mut writer).await;
+                    break;
+                }
+                Err(_) => {
+                    self.refuse(&listener, &mut exchange, Fault::RequestHeadTimeout, &mut writer)
+                        .await;
+                    break;
+                }
+            };
+            requests += 1;
+            // The generation of the request is the one in force now, not when the wait began.
+            let Some(listener) = self.worker.listener(&self.listener) else { break };
+            let mut keep_alive = framing.keep_alive
+                && requests < listener.limits.requests_per_connection
+                && opened.elapsed() < listener.limits.connection_lifetime
+                && !self.gate.is_closed();
+            self.exchange(
+                &listener,
+                &mut exchange,
+                framing,
+                &mut reader,
+                &mut writer,
+                &mut keep_alive,
+                &mut timers,
+            )
+            .await;
+            if stream.aborted() {
+                return;
+            }
+            let whole = reader.body_done() && writer.queued() == 0 && !writer.unfinished();
+            if !keep_alive || !whole {
+                break;
+            }
+        }
+        linger(&stream, reader, &mut timer).await;
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "the parts of a connection are lent one by one")]
+    async fn exchange(
+        &self,
+        listener: &Listener,
+        exchange: &mut Box<Exchange>,
+        framing: RequestFraming,
+        reader: &mut Reader,
+        writer: &mut Writer,
+        keep_alive: &mut bool,
+        timers: &mut Timers,
+    ) {
+        exchange.request.scheme = Scheme::Http;
+        let request = Request {
+            peer: self.peer,
+            length: framing.body,
+            body: Source::Http1(reader),
+            responder: Responder::Http1 { writer, keep_alive },
+        };
+        service::serve(listener, exchange, request, timers, &self.worker.record()).await;
+    }
+
+    /// Answers a request whose head was refused, and counts it.
+    async fn refuse(
+        &self,
+        listener: &Listener,
+        exchange: &mut Exchange,
+        fault: Fault,
+        writer: &mut Writer,
+    ) {
+        // What stands in the head is not to be trusted, not even its method.
+        exchange.clear();
+        exchange.client = self.peer;
+        exchange.listener = listener.name.clone();
+        let mut keep_alive = false;
+        let mut responder = Responder::Http1 { writer, keep_alive: &mut keep_alive };
+        let sent = service::refuse(exchange, fault, &mut responder).await;
+        self.worker.record().unrouted(listener, exchange, fault, sent, Instant::now());
+    }
+
+    /// Waits for the next request. `Some(true)`: its first byte is here. `Some(false)`: the client has
+    /// closed. None: the connection is to be closed.
+    async fn first_byte(
+        &self,
+        reader: &mut Reader,
+        timer: &mut Timer,
+        listener: &Listener,
+    ) -> Option<bool> {
+        let mut closed = pin!(self.gate.closed());
+        let wait = poll_fn(|cx| {
+            if let Poll::Ready(begun) = reader.poll_idle(cx) {
+                return Poll::Ready(Some(begun.unwrap_or(false)));
+            }
+            closed.as_mut().poll(cx).map(|()| None)
+        });
+        timer.within(listener.limits.idle_timeout, wait).await.unwrap_or(None)
+    }
+
+    async fn http2(self, stream: Stream, listener: &Listener) {
+        let limits = listener.http2_limits.clone();
+        let mut connection = match http2::Connection::handshake(stream, limits).await {
+            Ok(connection) => connection,
+            Err(error) => return log_end(&listener.name, &error),
+        };
+        let this = Rc::new(self);
+        let mut closed = pin!(this.gate.closed());
+        let mut draining = false;
+        loop {
+            let mut exchange = Box::<Exchange>::default();
+            let accepted = poll_fn(|cx| {
+                if !draining && closed.as_mut().poll(cx).is_ready() {
+                    draining = true;
+                    connection.graceful_shutdown();
+                }
+                connection.poll_accept(cx, &mut exchange.request)
+            })
+            .await;
+            match accepted {
+                Some(Ok(incoming)) => {
+                    let this = this.clone();
+                    tokio::task::spawn_local(async move { this.stream(exchange, incoming).await });
+                }
+                Some(Err(AcceptError::Request(error))) => {
+                    exchange.client = this.peer;
+                    exchange.listener = listener.name.clone();
+                    let fault = fault_of_status(error.status());
+                    exchange.response.status = fault.row().status;
+                    let record = this.worker.record();
+                    record.unrouted(listener, &mut exchange, fault, true, Instant::now());
+                }
+                Some(Err(AcceptError::Connection(error))) => {
+                    return log_end(&listener.name, &error);
+                }
+                None => return,
+            }
+        }
+    }
+
+    async fn stream(&self, mut exchange: Box<Exchange>, incoming: http2::Incoming) {
+        let http2::Incoming { length, body, mut responder } = incoming;
+        let Some(listener) = self.worker.listener(&self.listener) else {
+            return responder.reset(http2::Reason::REFUSED_STREAM);
+        };
+        exchange.request.scheme = Scheme::Http;
+        let request = Request {
+            peer: self.peer,
+            length,
+            body: Source::Http2(body),
+            responder: Responder::Http2(responder),
+        };
+        let mut timers = Timers::default();
+        service::serve(&listener, &mut exchange, request, &mut timers, &self.worker.record()).await;
+    }
+}
+
+/// Closes in an order that lets the client read the last answer.
+async fn linger(stream: &Stream, mut reader: Reader, timer: &mut Timer) {
+    let unread = async {
+        // A connection that cannot be shut down is closed already.
+        let _ = poll_fn(|cx| stream.poll_shutdown(cx)).await;
+        reader.tunnel();
+        let mut left = LINGER_BYTES_MAX;
+        while let Ok(Frame::Data(bytes)) = poll_fn(|cx| reader.poll_frame(cx)).await {
+            let Some(rest) = left.checked_sub(bytes.len()) else { return };
+            left = rest;
+        }
+    };
+    let _ = timer.within(LINGER_TIMEOUT, unread).await;
+}
+
+fn log_end(listener: &str, error: &http2::ConnectionError) {
+    tracing::debug!(listener, error = %error, "A downstream HTTP/2 connection ended.");
+}
+
+fn fault_of_read(error: &ReadError) -> Fault {
+    match error {
+        ReadError::Head(error) => fault_of_head(*error),
+        ReadError::Truncated | ReadError::Closed | ReadError::Io(_) => Fault::RequestIncomplete,
+        ReadError::BodyUnread => Fault::RequestMalformed,
+    }
+}
+
+fn fault_of_head(error: HeadError) -> Fault {
+    fault_of_status(http1::HeadError::status(error))
+}
+
+fn fault_of_status(status: u16) -> Fault {
+    match status {
+        414 => Fault::TargetTooLong,
+        417 => Fault::ExpectationUnknown,
+        431 => Fault::RequestHeadTooLarge,
+        501 => Fault::MethodNotOffered,
+        505 => Fault::VersionNotOffered,
+        _ => Fault::RequestMalformed,
+    }
+}

@@ -1,0 +1,287 @@
+//! What the two directions of an exchange share while they run side by side in one task, and how a
+//! body goes through the chain on its way.
+
+use super::ends::{Sink, Source};
+use super::pump::{End, Pump, PumpError, PumpLimits};
+use super::reply::Fault;
+use super::route::{Listener, Route};
+use crate::chain::{BodyPass, Direction, Exchange, LocalResponse, Passed, Progress};
+use crate::http::{BodyError, Fields, Frame, Name};
+use bytes::Bytes;
+use std::cell::{Cell, RefCell};
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+/// One exchange on its way. The cells are for the two directions, which take turns.
+pub struct Flow<'a> {
+    /// What filters act on. Borrowed for the length of a hook or of a poll, never over a wait.
+    pub exchange: RefCell<&'a mut Box<Exchange>>,
+    /// Where it stands in the chain.
+    pub progress: RefCell<Progress>,
+    /// The listener it came by.
+    pub listener: &'a Listener,
+    /// The route that took it.
+    pub route: &'a Route,
+    /// When the request head was complete.
+    pub started: Instant,
+    /// Body bytes received from the client.
+    pub request_bytes: Cell<u64>,
+    /// Body bytes handed to the client's connection.
+    pub response_bytes: Cell<u64>,
+    /// The response head is on its way: what fails now breaks the message off.
+    pub head_sent: Cell<bool>,
+    /// The whole request is sent, or no more of it will be.
+    pub request_sent: Cell<Option<tokio::time::Instant>>,
+    /// From `started` to the upstream's response head.
+    pub upstream_time: Cell<Option<Duration>>,
+    /// Where it was sent.
+    pub endpoint: Cell<Option<SocketAddr>>,
+    /// The client waits for `100 (Continue)` before it sends the body.
+    pub awaits_continue: Cell<bool>,
+    /// We are to send it.
+    pub continue_due: Cell<bool>,
+    /// A gRPC call: both directions may be silent for long.
+    pub long_lived: bool,
+}
+
+/// Why an exchange does not go on as it was.
+#[derive(Debug)]
+pub enum Stop {
+    /// A filter answers.
+    Respond(LocalResponse),
+    /// Something failed.
+    Fault(Fault),
+}
+
+impl From<Fault> for Stop {
+    fn from(fault: Fault) -> Self {
+        Stop::Fault(fault)
+    }
+}
+
+/// The end of a body, with its trailers.
+pub type Ending = Option<Fields>;
+
+/// What came out of the chain while a head was kept back.
+#[derive(Default)]
+pub struct Gathered {
+    /// In order.
+    pub output: Vec<Bytes>,
+    /// The body is complete.
+    pub ending: Option<Ending>,
+}
+
+impl<'a> Flow<'a> {
+    /// An exchange that has found its route.
+    pub fn new(
+        exchange: &'a mut Box<Exchange>,
+        progress: Progress,
+        listener: &'a Listener,
+        route: &'a Route,
+        started: Instant,
+    ) -> Self {
+        const CONTENT_TYPE: Name<'static> = Name::known("content-type");
+        let content_type = exchange.request.fields.get(CONTENT_TYPE).unwrap_or_default();
+        let long_lived = content_type.starts_with(b"application/grpc");
+        Flow {
+            exchange: RefCell::new(exchange),
+            progress: RefCell::new(progress),
+            listener,
+            route,
+            started,
+            request_bytes: Cell::new(0),
+            response_bytes: Cell::new(0),
+            head_sent: Cell::new(false),
+            request_sent: Cell::new(None),
+            upstream_time: Cell::new(None),
+            endpoint: Cell::new(None),
+            awaits_continue: Cell::new(false),
+            continue_due: Cell::new(false),
+            long_lived,
+        }
+    }
+
+    /// Bounds on a direction.
+    pub fn limits(&self, direction: Direction) -> PumpLimits {
+        let down = &self.listener.limits;
+        let up = &self.route.upstream.limits;
+        let (down_idle, up_idle, rate_min) = if self.long_lived {
+            (up.stream_idle_timeout, up.stream_idle_timeout, 0)
+        } else {
+            (down.body_idle_timeout, up.idle_timeout, down.body_rate_min)
+        };
+        let (rate_grace, buffer) = (down.body_rate_grace, down.buffer_bytes);
+        match direction {
+            Direction::Request => PumpLimits {
+                source_idle: down_idle,
+                sink_idle: up_idle,
+                source_rate_min: rate_min,
+                sink_rate_min: 0,
+                rate_grace,
+                buffer,
+            },
+            Direction::Response => PumpLimits {
+                source_idle: up_idle,
+                sink_idle: down_idle,
+                source_rate_min: 0,
+                sink_rate_min: rate_min,
+                rate_grace,
+                buffer,
+            },
+        }
+    }
+
+    /// The pass of a body over the chain, if a filter wants it.
+    pub fn body_pass(&self, direction: Direction) -> Option<BodyPass> {
+        BodyPass::new(&self.route.chain, &self.progress.borrow(), direction)
+    }
+
+    /// Moves a body from `source` through the chain into `sink`, to its end.
+    pub async fn run(
+        &self,
+        direction: Direction,
+        source: &mut Source<'_>,
+        sink: &mut Sink<'_>,
+        pass: &mut Option<BodyPass>,
+        pump: &mut Pump<'_>,
+    ) -> Result<(), Stop> {
+        let mut output = Vec::new();
+        loop {
+            let frame =
+                pump.next(source, sink).await.map_err(|error| fault_of(direction, &error))?;
+            let ending = self.take(direction, pass.as_mut(), frame, &mut output)?;
+            self.put(direction, sink, &mut output)?;
+            if let Some(trailers) = ending {
+                return self.finish(direction, sink, trailers.as_ref(), pump).await;
+            }
+            if sink.queued() >= pump.buffer() {
+                pump.drain(sink, pump.buffer() / 2)
+                    .await
+                    .map_err(|error| fault_of(direction, &error))?;
+            }
+        }
+    }
+
+    /// Takes a body through the chain for as long as a filter keeps the head back.
+    pub async fn gather(
+        &self,
+        direction: Direction,
+        source: &mut Source<'_>,
+        pass: &mut BodyPass,
+        pump: &mut Pump<'_>,
+    ) -> Result<Gathered, Stop> {
+        let mut gathered = Gathered::default();
+        while gathered.ending.is_none() && pass.keeps_head() {
+            let frame = pump
+                .next(source, &mut Sink::None)
+                .await
+                .map_err(|error| fault_of(direction, &error))?;
+            gathered.ending = self.take(direction, Some(pass), frame, &mut gathered.output)?;
+        }
+        Ok(gathered)
+    }
+
+    /// Queues what was gathered.
+    pub fn put(
+        &self,
+        direction: Direction,
+        sink: &mut Sink<'_>,
+        output: &mut Vec<Bytes>,
+    ) -> Result<(), Stop> {
+        for bytes in output.drain(..) {
+            if direction == Direction::Response {
+                self.response_bytes.set(self.response_bytes.get() + bytes.len() as u64);
+            }
+            sink.data(bytes).map_err(|error| fault_of(direction, &error.into()))?;
+        }
+        Ok(())
+    }
+
+    /// Queues the end and sends everything.
+    pub async fn finish(
+        &self,
+        direction: Direction,
+        sink: &mut Sink<'_>,
+        trailers: Option<&Fields>,
+        pump: &mut Pump<'_>,
+    ) -> Result<(), Stop> {
+        sink.end(trailers).map_err(|error| fault_of(direction, &error.into()))?;
+        pump.drain(sink, 0).await.map_err(|error| fault_of(direction, &error))?;
+        Ok(())
+    }
+
+    /// One frame through the chain; its end, if it is one.
+    fn take(
+        &self,
+        direction: Direction,
+        pass: Option<&mut BodyPass>,
+        frame: Frame,
+        output: &mut Vec<Bytes>,
+    ) -> Result<Option<Ending>, Stop> {
+        let (chunk, ending) = match frame {
+            Frame::Data(bytes) => (bytes, None),
+            Frame::End => (Bytes::new(), Some(None)),
+            Frame::Trailers(fields) => (Bytes::new(), Some(Some(fields))),
+        };
+        if direction == Direction::Request {
+            self.request_bytes.set(self.request_bytes.get() + chunk.len() as u64);
+        }
+        match pass {
+            None if chunk.is_empty() => {}
+            None => output.push(chunk),
+            Some(pass) => {
+                let mut exchange = self.exchange.borrow_mut();
+                let mut progress = self.progress.borrow_mut();
+                let last = ending.is_some();
+                let chain = &self.route.chain;
+                match pass.push(chain, &mut exchange, &mut progress, chunk, last, output) {
+                    Passed::Forward => {}
+                    Passed::Respond(response) => return Err(Stop::Respond(response)),
+                    Passed::Failed => return Err(Stop::Fault(Fault::FilterFailed)),
+                }
+            }
+        }
+        match ending {
+            Some(Some(trailers)) => {
+                let mut exchange = self.exchange.borrow_mut();
+                let mut progress = self.progress.borrow_mut();
+                let chain = &self.route.chain;
+                let edited = match direction {
+                    Direction::Request => {
+                        chain.request_trailers(&mut exchange, &mut progress, trailers)
+                    }
+                    Direction::Response => {
+                        chain.response_trailers(&mut exchange, &mut progress, trailers)
+                    }
+                };
+                Ok(Some(Some(edited.map_err(|_| Fault::FilterFailed)?)))
+            }
+            ending => Ok(ending),
+        }
+    }
+}
+
+/// The fault behind a pump that stopped.
+fn fault_of(direction: Direction, error: &PumpError) -> Fault {
+    match (direction, error) {
+        (Direction::Request, PumpError::Source(error)) => match error {
+            BodyError::Truncated | BodyError::Io(_) => Fault::RequestIncomplete,
+            BodyError::Malformed(_) => Fault::RequestMalformed,
+            BodyError::TrailersTooLarge(_) => Fault::RequestTrailersTooLarge,
+        },
+        (Direction::Request, PumpError::Stalled(End::Source)) => Fault::RequestBodyTimeout,
+        (Direction::Request, PumpError::Stalled(End::Sink)) => Fault::UpstreamWriteTimeout,
+        (Direction::Request, PumpError::Sink(_) | PumpError::Gone) => Fault::UpstreamReset,
+        (Direction::Response, PumpError::Source(error)) => match error {
+            BodyError::Truncated | BodyError::Io(_) => Fault::UpstreamIncomplete,
+            BodyError::Malformed(_) => Fault::UpstreamMalformed,
+            BodyError::TrailersTooLarge(_) => Fault::UpstreamHeadTooLarge,
+        },
+        (Direction::Response, PumpError::Stalled(End::Source)) => Fault::UpstreamIdleTimeout,
+        (Direction::Response, PumpError::Stalled(End::Sink)) => Fault::ResponseWriteTimeout,
+        (Direction::Response, PumpError::Sink(super::ends::SinkError::Length)) => {
+            Fault::UpstreamIncomplete
+        }
+        (Direction::Response, PumpError::Sink(_) | PumpError::Gone) => Fault::ClientGone,
+    }
+}

@@ -1,0 +1,145 @@
+//! What is kept of an exchange when it is over: counters, the access log, and the filters' last hook.
+
+use super::flow::Flow;
+use super::reply::Fault;
+use super::route::{Listener, Route};
+use crate::chain::{Exchange, Outcome};
+use crate::telemetry::WorkerLog;
+use crate::telemetry::access_log::Served;
+use std::net::SocketAddr;
+use std::time::Instant;
+
+/// Where a worker records exchanges.
+pub struct Record<'w> {
+    /// Index of the worker, for its part of the counters.
+    pub worker: usize,
+    /// None where there is no access log.
+    pub log: Option<&'w WorkerLog>,
+}
+
+/// An exchange that is counted as active; ends with [`Record::end`], or when a task is given up.
+pub struct Active<'r> {
+    route: &'r Route,
+    worker: usize,
+    outcome: Outcome,
+}
+
+impl Drop for Active<'_> {
+    fn drop(&mut self) {
+        self.route.stats.request_finished(self.worker, &self.outcome);
+    }
+}
+
+impl Record<'_> {
+    /// An exchange has found its route.
+    pub fn begin<'r>(&self, route: &'r Route) -> Active<'r> {
+        route.stats.request_started(self.worker);
+        let outcome = Outcome { error: Some("connection_terminated"), ..Outcome::default() };
+        Active { route, worker: self.worker, outcome }
+    }
+
+    /// An exchange is over.
+    pub fn end(&self, flow: Flow<'_>, fault: Option<Fault>, mut active: Active<'_>) {
+        let Flow { exchange, progress, listener, route, started, .. } = flow;
+        let exchange = exchange.into_inner();
+        let head_sent = flow.head_sent.get();
+        let outcome = Outcome {
+            status: head_sent.then_some(exchange.response.status),
+            complete: head_sent && !fault.is_some_and(|fault| breaks_off(fault, exchange)),
+            error: fault.map(|fault| fault.row().error),
+            request_bytes: flow.request_bytes.get(),
+            response_bytes: flow.response_bytes.get(),
+            duration: started.elapsed(),
+            upstream: flow.upstream_time.get(),
+        };
+        if let Some(time) = outcome.upstream {
+            route.upstream.stats.response(self.worker, time);
+        }
+        if let Some(fault) = fault.filter(|fault| is_upstreams(*fault)) {
+            route.upstream.stats.failure(self.worker, fault.row().error);
+        }
+        route.chain.complete(exchange, &progress.into_inner(), &outcome);
+        let endpoint = flow.endpoint.get();
+        self.log(listener, exchange, &outcome, Some(&route.upstream.name), endpoint);
+        active.outcome = outcome;
+    }
+
+    /// A request that no route took, or whose head was refused, was answered (`sent`) or not.
+    pub fn unrouted(
+        &self,
+        listener: &Listener,
+        exchange: &mut Exchange,
+        fault: Fault,
+        sent: bool,
+        started: Instant,
+    ) {
+        let outcome = Outcome {
+            status: sent.then_some(exchange.response.status),
+            complete: sent,
+            error: Some(fault.row().error),
+            duration: started.elapsed(),
+            ..Outcome::default()
+        };
+        listener.unrouted.request_started(self.worker);
+        listener.unrouted.request_finished(self.worker, &outcome);
+        self.log(listener, exchange, &outcome, None, None);
+    }
+
+    fn log(
+        &self,
+        listener: &Listener,
+        exchange: &Exchange,
+        outcome: &Outcome,
+        upstream: Option<&str>,
+        endpoint: Option<SocketAddr>,
+    ) {
+        if let Some(log) = self.log {
+            let endpoint = endpoint.map(|endpoint| endpoint.to_string());
+            log.record(
+                exchange,
+                outcome,
+                Served { upstream, endpoint: endpoint.as_deref(), generation: listener.generation },
+            );
+        }
+    }
+}
+
+/// Did the fault keep the client from the whole of what was begun? A reply to the fault is whole.
+fn breaks_off(fault: Fault, exchange: &Exchange) -> bool {
+    exchange.response.status != fault.row().status
+        || matches!(fault, Fault::ClientGone | Fault::ResponseWriteTimeout)
+}
+
+/// Is it the upstream that failed?
+fn is_upstreams(fault: Fault) -> bool {
+    match fault {
+        Fault::NoEndpoint
+        | Fault::UpstreamRefused
+        | Fault::UpstreamConnectTimeout
+        | Fault::UpstreamUnreachable
+        | Fault::UpstreamReset
+        | Fault::UpstreamResponseTimeout
+        | Fault::UpstreamIdleTimeout
+        | Fault::UpstreamWriteTimeout
+        | Fault::UpstreamMalformed
+        | Fault::UpstreamHeadTooLarge
+        | Fault::UpstreamIncomplete
+        | Fault::UpgradeFailed => true,
+        Fault::RequestMalformed
+        | Fault::TargetTooLong
+        | Fault::RequestHeadTooLarge
+        | Fault::RequestTrailersTooLarge
+        | Fault::RequestHeadTimeout
+        | Fault::RequestBodyTimeout
+        | Fault::RequestIncomplete
+        | Fault::ExpectationUnknown
+        | Fault::MethodNotOffered
+        | Fault::VersionNotOffered
+        | Fault::NoRoute
+        | Fault::FilterFailed
+        | Fault::Overload
+        | Fault::ResponseWriteTimeout
+        | Fault::ClientGone
+        | Fault::Stopping => false,
+    }
+}

@@ -1,0 +1,130 @@
+//! The way back: response hooks, the response body, and what is sent when there is nothing to
+//! forward.
+
+use super::ends::{Responder, Sink, Source};
+use super::flow::{Flow, Gathered, Stop};
+use super::pump::Pump;
+use super::reply::Fault;
+use crate::chain::{Direction, LocalResponse, Verdict};
+use crate::http::head::response_has_body;
+use crate::http::{BodyLength, Name, ResponseHead, forwarding};
+use bytes::Bytes;
+
+/// Sends the response whose head stands in the exchange and whose body is `source`, through the
+/// filters that take part. A filter may put another response in its place until the head is sent.
+///
+/// Err: the response could not be completed. If its head was sent, it has been broken off.
+pub async fn deliver(
+    flow: &Flow<'_>,
+    mut length: BodyLength,
+    mut source: Source<'_>,
+    responder: &mut Responder<'_>,
+    pump: &mut Pump<'_>,
+) -> Result<(), Fault> {
+    let (mut pass, mut gathered) = loop {
+        match hooks_and_held_body(flow, length, &mut source, pump).await {
+            Ok(ready) => break ready,
+            Err(Stop::Respond(response)) => (length, source) = replace(flow, response),
+            Err(Stop::Fault(fault)) => (length, source) = replace_by_fault(flow, fault),
+        }
+    };
+    if pass.is_some() {
+        length = match &gathered.ending {
+            Some(None) => {
+                BodyLength::Exact(gathered.output.iter().map(|bytes| bytes.len() as u64).sum())
+            }
+            Some(Some(_)) | None => BodyLength::Unknown,
+        };
+    }
+    let mut sink = {
+        let exchange = flow.exchange.borrow();
+        let request = &exchange.request;
+        responder.begin(&request.method, request.protocol, &exchange.response, length)?
+    };
+    flow.head_sent.set(true);
+    let sent = body(flow, &mut source, &mut sink, &mut pass, &mut gathered, pump).await;
+    sent.map_err(|stop| {
+        sink.abort();
+        match stop {
+            Stop::Fault(fault) => fault,
+            // The head is on its way: there is no place for another answer.
+            Stop::Respond(_) => Fault::FilterFailed,
+        }
+    })
+}
+
+/// Runs the response hooks, and the body hooks for as long as one of them keeps the head back.
+async fn hooks_and_held_body(
+    flow: &Flow<'_>,
+    length: BodyLength,
+    source: &mut Source<'_>,
+    pump: &mut Pump<'_>,
+) -> Result<(Option<crate::chain::BodyPass>, Gathered), Stop> {
+    let has_body = {
+        let mut exchange = flow.exchange.borrow_mut();
+        let mut progress = flow.progress.borrow_mut();
+        match flow.route.chain.response_head(&mut exchange, &mut progress) {
+            Verdict::Proceed => {}
+            Verdict::Respond(response) => return Err(Stop::Respond(response)),
+            Verdict::Failed => return Err(Stop::Fault(Fault::FilterFailed)),
+        }
+        length != BodyLength::None
+            && response_has_body(&exchange.request.method, exchange.response.status)
+    };
+    let mut pass = if has_body { flow.body_pass(Direction::Response) } else { None };
+    let gathered = match &mut pass {
+        Some(pass) if pass.keeps_head() => {
+            flow.gather(Direction::Response, source, pass, pump).await?
+        }
+        _ => Gathered::default(),
+    };
+    Ok((pass, gathered))
+}
+
+async fn body(
+    flow: &Flow<'_>,
+    source: &mut Source<'_>,
+    sink: &mut Sink<'_>,
+    pass: &mut Option<crate::chain::BodyPass>,
+    gathered: &mut Gathered,
+    pump: &mut Pump<'_>,
+) -> Result<(), Stop> {
+    flow.put(Direction::Response, sink, &mut gathered.output)?;
+    match gathered.ending.take() {
+        Some(trailers) => flow.finish(Direction::Response, sink, trailers.as_ref(), pump).await,
+        None => flow.run(Direction::Response, source, sink, pass, pump).await,
+    }
+}
+
+/// Puts a filter's response into the exchange, in place of what stood there.
+pub fn replace(flow: &Flow<'_>, response: LocalResponse) -> (BodyLength, Source<'static>) {
+    let mut exchange = flow.exchange.borrow_mut();
+    let head = &mut exchange.response;
+    head.clear();
+    head.status = response.status;
+    for (name, value) in &response.headers {
+        // The filter runtime has checked the names.
+        if let Ok(name) = Name::parse(name.as_bytes()) {
+            head.fields.append(name, value);
+        }
+    }
+    forwarding::ensure_date(head);
+    local(response.body.into())
+}
+
+/// Puts the reply to a fault into the exchange.
+pub fn replace_by_fault(flow: &Flow<'_>, fault: Fault) -> (BodyLength, Source<'static>) {
+    let mut exchange = flow.exchange.borrow_mut();
+    local(fault_head(fault, &mut exchange.response))
+}
+
+/// Fills a head with the reply to a fault, and gives its body.
+pub fn fault_head(fault: Fault, head: &mut ResponseHead) -> Bytes {
+    let body = fault.reply(head);
+    forwarding::ensure_date(head);
+    body
+}
+
+fn local(body: Bytes) -> (BodyLength, Source<'static>) {
+    (BodyLength::Exact(body.len() as u64), Source::Local(body))
+}

@@ -1,0 +1,140 @@
+//! Which route takes a request: the first one in file order that matches.
+
+use crate::chain::Chain;
+use crate::config::{self, ListenerLimits};
+use crate::http::{Name, RequestHead};
+use crate::http1::HeadLimits;
+use crate::http2::Http2Limits;
+use crate::telemetry::{ListenerStats, RouteStats};
+use crate::upstream::Upstream;
+use ipnet::IpNet;
+use std::rc::Rc;
+use std::sync::Arc;
+
+/// A listener of one generation, as one worker sees it.
+pub struct Listener {
+    /// Name in the configuration.
+    pub name: Arc<str>,
+    /// The generation it is of.
+    pub generation: u64,
+    /// Peers that are believed about clients.
+    pub trusted_proxies: Vec<IpNet>,
+    /// Bounds on connections and requests.
+    pub limits: ListenerLimits,
+    /// Of requests.
+    pub head_limits: HeadLimits,
+    /// Of connections that speak HTTP/2.
+    pub http2_limits: Rc<Http2Limits>,
+    /// Counters.
+    pub stats: Arc<ListenerStats>,
+    /// Of requests that no route took.
+    pub unrouted: Arc<RouteStats>,
+    /// In file order.
+    pub routes: Vec<Route>,
+}
+
+/// A route of one generation, as one worker sees it.
+pub struct Route {
+    /// What it takes.
+    pub config: config::Route,
+    /// The filters.
+    pub chain: Rc<Chain>,
+    /// Where it leads.
+    pub upstream: Rc<Upstream>,
+    /// Counters.
+    pub stats: Arc<RouteStats>,
+}
+
+impl Listener {
+    /// The route that takes the request.
+    pub fn route(&self, head: &RequestHead) -> Option<&Route> {
+        self.routes.iter().find(|route| matches(&route.config, head))
+    }
+}
+
+fn matches(route: &config::Route, head: &RequestHead) -> bool {
+    route.path.matches(head.path())
+        && (route.methods.is_empty() || route.methods.contains(&head.method))
+        && (route.hosts.is_empty() || {
+            let host = host_of(&head.authority).to_ascii_lowercase();
+            route.hosts.iter().any(|expected| expected.matches(&host))
+        })
+        && route.headers.iter().all(|expected| {
+            Name::parse(expected.name.as_str().as_bytes()).is_ok_and(|name| {
+                head.fields.get_all(name).any(|value| expected.value.matches(value))
+            })
+        })
+}
+
+/// The host of an authority, without its port.
+fn host_of(authority: &str) -> &str {
+    match authority.rfind(':') {
+        // The colons of an IPv6 address stand within brackets.
+        Some(colon) if !authority[colon..].contains(']') => &authority[..colon],
+        _ => authority,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{HeaderMatch, HeaderValueMatch, HostMatch, PathMatch};
+    use http::{HeaderName, Method};
+
+    fn any() -> config::Route {
+        config::Route {
+            name: "r".into(),
+            hosts: Vec::new(),
+            path: PathMatch::Any,
+            methods: Vec::new(),
+            headers: Vec::new(),
+            chain: Vec::new(),
+            upstream: 0,
+        }
+    }
+
+    fn request(target: &str, authority: &str) -> RequestHead {
+        RequestHead { target: target.into(), authority: authority.into(), ..RequestHead::default() }
+    }
+
+    #[test]
+    fn the_query_does_not_count() {
+        let route = config::Route { path: PathMatch::Exact("/a".into()), ..any() };
+        assert!(matches(&route, &request("/a?b=/c", "h")));
+        assert!(!matches(&route, &request("/a/b", "h")));
+    }
+
+    #[test]
+    fn a_host_is_compared_without_case_and_port() {
+        let route = config::Route { hosts: vec![HostMatch::Exact("a.example".into())], ..any() };
+        for good in ["a.example", "A.Example:80", "a.example:"] {
+            assert!(matches(&route, &request("/", good)), "{good}");
+        }
+        assert!(!matches(&route, &request("/", "b.example")));
+        assert_eq!(host_of("[::1]:80"), "[::1]");
+        assert_eq!(host_of("[::1]"), "[::1]");
+    }
+
+    #[test]
+    fn every_header_and_one_method_have_to_match() {
+        let header =
+            |name: &'static str, value| HeaderMatch { name: HeaderName::from_static(name), value };
+        let route = config::Route {
+            methods: vec![Method::GET, Method::POST],
+            headers: vec![
+                header("x-a", HeaderValueMatch::Present),
+                header("x-b", HeaderValueMatch::Prefix("v".into())),
+            ],
+            ..any()
+        };
+        let mut head = request("/", "h");
+        head.fields.append(Name::known("x-a"), b"");
+        assert!(!matches(&route, &head));
+        head.fields.append(Name::known("x-b"), b"w");
+        assert!(!matches(&route, &head));
+        head.fields.append(Name::known("x-b"), b"v1");
+        assert!(matches(&route, &head), "one line of several is enough");
+        head.method = Method::PUT;
+        assert!(!matches(&route, &head));
+    }
+}

@@ -1,0 +1,121 @@
+//! The data path on one screen: what happens to a request, in what order.
+//!
+//! The caller has read and checked the head, and holds one generation's view of the listener for the
+//! whole exchange. Below this page: `forward` for the way to the upstream and back, `respond` for the
+//! way to the client, `reply` for what a failure looks like, `record` for what is kept of it.
+
+use super::ends::{Responder, Source};
+use super::flow::{Flow, Stop};
+use super::forward::{Timers, forward};
+use super::pump::Pump;
+use super::record::Record;
+use super::reply::Fault;
+use super::respond::{deliver, fault_head, replace, replace_by_fault};
+use super::route::Listener;
+use crate::chain::{Direction, Exchange, Progress, Verdict};
+use crate::http::{BodyLength, forwarding};
+use std::future::poll_fn;
+use std::net::IpAddr;
+use std::time::Instant;
+
+/// A request whose head is complete and in the exchange.
+pub struct Request<'c> {
+    /// Who sent it: the connection's peer.
+    pub peer: IpAddr,
+    /// How long its body is.
+    pub length: BodyLength,
+    /// Its body.
+    pub body: Source<'c>,
+    /// Where the answer goes.
+    pub responder: Responder<'c>,
+}
+
+/// Takes a request through the proxy, to the last byte of its answer or to the point where it was
+/// broken off. `exchange` holds the request head, and afterwards what became of it.
+pub async fn serve(
+    listener: &Listener,
+    exchange: &mut Box<Exchange>,
+    request: Request<'_>,
+    timers: &mut Timers,
+    record: &Record<'_>,
+) {
+    let Request { peer, length, mut body, mut responder } = request;
+    let started = Instant::now();
+    exchange.client =
+        forwarding::client_address(peer, &exchange.request.fields, &listener.trusted_proxies);
+    exchange.listener = listener.name.clone();
+    forwarding::mark_request(&mut exchange.request, peer, &listener.trusted_proxies);
+
+    let Some(route) = listener.route(&exchange.request) else {
+        let sent = refuse(exchange, Fault::NoRoute, &mut responder).await;
+        return record.unrouted(listener, exchange, Fault::NoRoute, sent, started);
+    };
+    exchange.route = route.config.name.clone();
+    let active = record.begin(route);
+
+    let mut progress = Progress::default();
+    let verdict = route.chain.request_head(exchange, &mut progress);
+    let flow = Flow::new(exchange, progress, listener, route, started);
+    let forwarded = match verdict {
+        Verdict::Proceed => forward(&flow, length, &mut body, &mut responder, timers).await,
+        Verdict::Respond(response) => Err(Stop::Respond(response)),
+        Verdict::Failed => Err(Stop::Fault(Fault::FilterFailed)),
+    };
+    let error = match forwarded {
+        Ok(()) => None,
+        Err(stop) => answer(&flow, stop, &mut responder, timers).await,
+    };
+    record.end(flow, error, active);
+}
+
+/// Sends what stands in the place of an upstream's answer. The fault, if there was one: in the
+/// exchange, or in the sending of the answer.
+async fn answer(
+    flow: &Flow<'_>,
+    stop: Stop,
+    responder: &mut Responder<'_>,
+    timers: &mut Timers,
+) -> Option<Fault> {
+    let fault = match stop {
+        Stop::Fault(fault) => Some(fault),
+        Stop::Respond(_) => None,
+    };
+    if flow.head_sent.get() || fault == Some(Fault::ClientGone) {
+        responder.abort();
+        return fault;
+    }
+    let (length, source) = match stop {
+        Stop::Fault(fault) => {
+            responder.closes(fault.row().closes);
+            replace_by_fault(flow, fault)
+        }
+        Stop::Respond(response) => replace(flow, response),
+    };
+    let mut pump = Pump::new(&mut timers.response, flow.limits(Direction::Response));
+    match deliver(flow, length, source, responder, &mut pump).await {
+        Ok(()) => fault,
+        Err(undelivered) => {
+            responder.abort();
+            fault.or(Some(undelivered))
+        }
+    }
+}
+
+/// Answers a request that has no route, or whose head was refused: no filter sees it. Was the answer
+/// sent?
+pub async fn refuse(exchange: &mut Exchange, fault: Fault, responder: &mut Responder<'_>) -> bool {
+    let body = fault_head(fault, &mut exchange.response);
+    responder.closes(fault.row().closes);
+    let Exchange { request, response, .. } = exchange;
+    let length = BodyLength::Exact(body.len() as u64);
+    let Ok(mut sink) = responder.begin(&request.method, request.protocol, response, length) else {
+        return false;
+    };
+    let queued = sink.data(body).and_then(|()| sink.end(None));
+    // Small enough for any socket's buffer: whether the client reads it makes no difference here.
+    queued.is_ok()
+        && tokio::time::timeout(REFUSAL_TIMEOUT, poll_fn(|cx| sink.poll_flush(cx))).await.is_ok()
+}
+
+/// How long the answer to a refused request may take to be written.
+pub const REFUSAL_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(5);
