@@ -1,7 +1,12 @@
 //! Pillion, a sidecar proxy extended with WebAssembly filters.
 //!
-//! The modules in reading order; `ARCHITECTURE.md` beside `src/` has the map, the life of a request
-//! and the life of a reload.
+//! The modules, top down; `ARCHITECTURE.md` beside `src/` has
+//! the map, the life of a request and the life of a reload. Who may use whom is checked by a test
+//! (`tests/suite/layers.rs`).
+
+pub mod app;
+
+pub mod cli;
 
 pub mod config;
 
@@ -24,6 +29,7 @@ pub mod worker;
 
 pub mod snapshot;
 
+pub mod reload;
 pub mod shutdown;
 
 pub mod telemetry;

@@ -50,6 +50,15 @@ impl Snapshot {
         Snapshot { generation, config, filters, addresses, parts }
     }
 
+    /// The sockets in the part of a worker that has not taken it: the same ones again, for a part of
+    /// the next generation, since this worker may pass this one over.
+    pub fn sockets_not_taken(&self, worker: usize) -> Vec<(Arc<str>, TcpListener)> {
+        let Some(part) = self.parts.get(worker) else { return Vec::new() };
+        let part = part.lock().unwrap_or_else(PoisonError::into_inner);
+        let sockets = part.iter().flat_map(|part| &part.sockets);
+        sockets.filter_map(|(name, it)| Some((name.clone(), it.try_clone().ok()?))).collect()
+    }
+
     /// The part of a worker; given once.
     pub fn take_part(&self, worker: usize) -> Option<WorkerPart> {
         self.parts.get(worker)?.lock().unwrap_or_else(PoisonError::into_inner).take()

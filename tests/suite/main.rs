@@ -9,6 +9,7 @@ mod filters;
 mod forwarding;
 mod guests;
 mod headers;
+mod layers;
 mod limits;
 mod malformed;
 mod peers;

@@ -8,7 +8,7 @@ use crate::http::edit::{
     EDITS_MAX, HEAD_BYTES_MAX, HEAD_FIELDS_MAX, TARGET_BYTES_MAX, TRAILER_BYTES_MAX,
     TRAILER_FIELDS_MAX, is_authority, is_host_owned, is_origin_form,
 };
-use crate::http::fields::{Fields, Name, is_token, is_value};
+use crate::http::fields::{Fields, Name, is_token, is_value, trim};
 use crate::http::{RequestHead, ResponseHead, Scheme};
 use http::Method;
 use std::any::Any;
@@ -224,6 +224,7 @@ impl Exchange {
         name: &[u8],
         value: &[u8],
     ) -> Result<(), EditError> {
+        let value = trim(value);
         let name = self.admit(message, name, value)?;
         let fields = self.fields_mut(message);
         let (mut freed, mut lines) = (0, 0);
@@ -245,6 +246,7 @@ impl Exchange {
         name: &[u8],
         value: &[u8],
     ) -> Result<(), EditError> {
+        let value = trim(value);
         let name = self.admit(message, name, value)?;
         let fields = self.fields_mut(message);
         let bytes = fields.wire_bytes() + name.as_bytes().len() + value.len() + 4;

@@ -17,3 +17,6 @@ pub use filter::{
     LocalResponse, Outcome,
 };
 pub use run::{CHAIN_FILTERS_MAX, Chain, ClosedFailure, Progress, Verdict};
+
+#[cfg(test)]
+mod tests;

@@ -8,8 +8,8 @@ use super::filter::{
 use crate::http::Fields;
 use std::rc::Rc;
 
-/// Filters of one chain: as many as a [`Members`] has bits.
-pub const CHAIN_FILTERS_MAX: usize = 64;
+/// Filters of one chain; a [`Members`] has room for them. The configuration refuses more.
+pub const CHAIN_FILTERS_MAX: usize = 32;
 
 /// The filters of a route, in file order, on one worker.
 #[derive(Clone, Default)]
@@ -20,7 +20,7 @@ pub struct Chain {
 
 /// A set of filters of one chain, by index.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Members(u64);
+pub struct Members(u32);
 
 impl Members {
     /// Is the filter at `index` one of them?

@@ -50,7 +50,8 @@ pub use self::schema::schema;
 
 use self::diagnostic::SourceText;
 use self::dump::Secrets;
-use self::problems::{BoundedReadError, Context, Findings, Span, read_bounded};
+pub(crate) use self::problems::{BoundedReadError, read_bounded};
+use self::problems::{Context, Findings, Span};
 use self::reader::TableReader;
 use self::syntax::SyntaxErrors;
 use self::words::join;

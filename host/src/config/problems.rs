@@ -229,7 +229,7 @@ impl<'a> Context<'a> {
 
 /// Why a file could not be read.
 #[derive(Debug)]
-pub(super) enum BoundedReadError {
+pub(crate) enum BoundedReadError {
     /// The system says no.
     Io(std::io::Error),
     /// It has more bytes than were asked for.
@@ -237,7 +237,7 @@ pub(super) enum BoundedReadError {
 }
 
 /// The bytes of a file, `max` at most. Does not trust the length the file system tells.
-pub(super) fn read_bounded(path: &Path, max: usize) -> Result<Vec<u8>, BoundedReadError> {
+pub(crate) fn read_bounded(path: &Path, max: usize) -> Result<Vec<u8>, BoundedReadError> {
     let file = std::fs::File::open(path).map_err(BoundedReadError::Io)?;
     let mut bytes = Vec::new();
     file.take(max as u64 + 1).read_to_end(&mut bytes).map_err(BoundedReadError::Io)?;

@@ -53,6 +53,8 @@ struct Counts {
 
 impl Health {
     pub(super) fn new(shared: Arc<Shared>, workers: usize) -> Self {
+        // The numbers may be those of another generation of this version, which is judged anew.
+        shared.stats.set_quarantined(false);
         Health {
             shared,
             counts: Sharded::new(workers),
@@ -124,6 +126,14 @@ impl Health {
         Totals {
             calls: self.counts.sum(|counts| counts.calls.load(Ordering::Relaxed)),
             failures: self.counts.sum(|counts| counts.failures.load(Ordering::Relaxed)),
+        }
+    }
+}
+
+impl Drop for Health {
+    fn drop(&mut self) {
+        if self.quarantined.load(Ordering::Relaxed) {
+            self.shared.stats.set_quarantined(false);
         }
     }
 }

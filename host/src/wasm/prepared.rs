@@ -12,7 +12,7 @@ use super::instance::{Data, Instance, StartError};
 use super::linker::link;
 use crate::capability::{self, kv, log, metrics, rate_limit};
 use crate::chain::FailPolicy;
-use crate::telemetry::FilterStats;
+use crate::telemetry::{FilterStats, Metrics};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 use wasmtime::component::InstancePre;
@@ -141,12 +141,13 @@ impl Granted {
 
 impl Prepared {
     /// Links, instantiates and configures: a filter that cannot do its work is refused here. Runs
-    /// guest code for up to twice `configure_time`: never call it on a worker.
+    /// guest code for up to twice `configure_time`: never call it on a worker. Its numbers are those
+    /// of `numbers`, shared with other generations of the same version.
     pub fn build(
         spec: FilterSpec,
         code: Arc<FilterCode>,
         capabilities: &capability::State,
-        workers: usize,
+        numbers: &Metrics,
     ) -> Result<Arc<Self>, LoadError> {
         let FilterSpec { name, config_json, grants, limits, fail_policy, isolation } = spec;
         let uses = |capability| code.imports().contains(&capability);
@@ -163,8 +164,8 @@ impl Prepared {
         let transfer_bytes = limits.body_bytes.max(limits.local_reply_bytes).max(value_bytes);
         let version = code.version();
         let shared = Arc::new(Shared {
-            stats: Arc::new(FilterStats::new(name.clone(), version.clone(), workers)),
-            registry: Arc::new(metrics::Registry::new(name.clone(), version.clone())),
+            stats: numbers.filter(&name, &version),
+            registry: numbers.custom(&name, &version, &config_json),
             start: Instant::now(),
             name,
             version,
@@ -172,7 +173,7 @@ impl Prepared {
             limits,
             transfer_bytes,
         });
-        let health = Health::new(shared.clone(), workers);
+        let health = Health::new(shared.clone(), numbers.workers());
         let probe = Mutex::default();
         let prepared = Prepared { code, shared, health, fail_policy, isolation, pre, probe };
         let presence = prepared.code.runtime.presence();

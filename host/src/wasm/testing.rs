@@ -9,6 +9,7 @@ use super::filter::WasmFilter;
 use super::prepared::{FilterSpec, Grants, Isolation, Limits, Prepared};
 use crate::capability::State;
 use crate::chain::{Exchange, FailPolicy, Failure, Filter, HeadDecision, Phase};
+use crate::telemetry::Metrics;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 use tracing_subscriber::fmt::MakeWriter;
@@ -274,7 +275,7 @@ pub(super) fn load(component: &[u8]) -> Result<Arc<FilterCode>, LoadError> {
 }
 
 pub(super) fn prepare(spec: FilterSpec, component: &[u8]) -> Result<Arc<Prepared>, LoadError> {
-    Prepared::build(spec, load(component)?, &State::new(Instant::now()), 1)
+    Prepared::build(spec, load(component)?, &State::new(Instant::now()), &numbers())
 }
 
 pub(super) fn filter(spec: FilterSpec, component: &[u8]) -> WasmFilter {
@@ -325,4 +326,9 @@ pub(super) fn logged(work: impl FnOnce()) -> String {
     tracing::subscriber::with_default(subscriber, work);
     let bytes = sink.0.lock().unwrap().clone();
     String::from_utf8(bytes).unwrap()
+}
+
+/// The numbers of a process with one worker.
+pub(super) fn numbers() -> Arc<Metrics> {
+    Metrics::new(1, std::time::SystemTime::UNIX_EPOCH)
 }

@@ -5,7 +5,7 @@ use super::filter::WasmFilter;
 use super::prepared::{Isolation, Limits, Prepared};
 use super::testing::{
     Import, LIFT, LIFT_BODIES, LIFT_CONFIGURE, LIFT_ENDS, PROCEED, component, filter, load, logged,
-    on_request, prepare, request, spec,
+    numbers, on_request, prepare, request, spec,
 };
 use crate::capability::State;
 use crate::chain::{
@@ -494,7 +494,7 @@ fn a_thread_that_was_kept_from_running_costs_its_guest_nothing() {
         load(&on_request(&[], "", "(loop (br_if 0 (i32.const 0))) (i32.const 512)")).unwrap();
     let engine = code.runtime.engine().clone();
     let state = State::new(Instant::now());
-    let prepared = Prepared::build(spec(), code, &state, 1).unwrap();
+    let prepared = Prepared::build(spec(), code, &state, &numbers()).unwrap();
     let presence = prepared.code.runtime.presence();
     let mut instance = prepared.instantiate(&presence, 0).unwrap();
     let answer = instance.call(

@@ -1,0 +1,102 @@
+//! The command line: one file a verb. Only here is anything printed, and errors are told to people.
+//!
+//! Exit codes: 0 fine, 1 findings or failure, 2 wrong usage.
+
+mod compile;
+mod demo;
+mod demo_app;
+mod run;
+mod schema;
+mod status;
+mod validate;
+
+use crate::reload::chain;
+use crate::wasm;
+use clap::{Parser, Subcommand};
+use std::ffi::OsString;
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+/// The configuration file where none is named.
+pub const CONFIG_DEFAULT: &str = "./pillion.toml";
+
+/// A sidecar proxy extended with WebAssembly filters.
+#[derive(Debug, Parser)]
+#[command(name = "pillion", version, arg_required_else_help = true)]
+struct Arguments {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    /// Serve traffic as a configuration file says
+    Run(run::Arguments),
+    /// Say everything that is wrong with a configuration file and its filters
+    Validate(validate::Arguments),
+    /// Print the JSON Schema of the configuration file, for editors
+    Schema,
+    /// Compile filters ahead of time, into the cache
+    Compile(compile::Arguments),
+    /// Show what a running sidecar is doing
+    Status(status::Arguments),
+    /// Try everything out: an app, a sidecar before it, and commands to try
+    Demo(demo::Arguments),
+}
+
+/// The program.
+pub fn main() -> ExitCode {
+    // The process that compiles a filter is this program too; nothing else of it runs there.
+    let arguments: Vec<OsString> = std::env::args_os().skip(1).collect();
+    if let Some((verb, rest)) = arguments.split_first()
+        && verb == wasm::compile::SUBCOMMAND
+    {
+        return wasm::compile::child_main(rest);
+    }
+    let done = match Arguments::parse().verb {
+        Verb::Run(arguments) => run::main(arguments),
+        Verb::Validate(arguments) => validate::main(arguments),
+        Verb::Schema => schema::main(),
+        Verb::Compile(arguments) => compile::main(arguments),
+        Verb::Status(arguments) => status::main(&arguments),
+        Verb::Demo(arguments) => demo::main(arguments),
+    };
+    done.unwrap_or_else(|error| {
+        if error
+            .downcast_ref::<io::Error>()
+            .is_some_and(|it| it.kind() == io::ErrorKind::BrokenPipe)
+        {
+            // Whoever read has seen enough, as in `pillion schema | head`.
+            return ExitCode::SUCCESS;
+        }
+        // Without a standard error there is nobody to tell.
+        let _ = writeln!(io::stderr().lock(), "{}", chain(error.as_ref()));
+        ExitCode::FAILURE
+    })
+}
+
+/// Prints a line, or several.
+fn say(text: &str) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    writeln!(out, "{text}")?;
+    out.flush()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn usage_mistakes_are_exit_code_2() {
+        for wrong in [&["pillion", "run", "--nonsense"][..], &["pillion", "fly"], &["pillion"]] {
+            let error = Arguments::try_parse_from(wrong).unwrap_err();
+            assert_eq!(error.exit_code(), 2, "{wrong:?}");
+        }
+    }
+}

@@ -1,0 +1,187 @@
+//! From saved files to a published generation, or to messages and no change: the only writer of the
+//! active `Snapshot`.
+//!
+//! One thread, one attempt at a time: read, check, compile, link, configure, probe, publish. `build`
+//! makes a generation, `filters` and `sockets` its parts, `watch` notices that a file was saved. Knows
+//! nothing of requests and connections.
+
+mod build;
+mod filters;
+mod fixed;
+mod problems;
+mod resolve;
+mod sockets;
+mod thread;
+mod watch;
+
+pub use filters::{Loader, OnLoadFailure, read_component};
+pub use problems::{Problems, chain};
+pub use resolve::RESOLVE_TIME;
+pub use sockets::{BACKLOG, Bound, Listening, open_admin, refusal};
+pub use thread::{DEBOUNCE, DEBOUNCE_MAX, SECOND_LOOK};
+
+use crate::config::Loaded;
+use crate::snapshot::{Shared, Snapshot};
+use std::io;
+use std::path::PathBuf;
+use std::sync::mpsc::{SyncSender, sync_channel};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant, SystemTime};
+use tokio::sync::oneshot;
+
+/// Requests that wait for the reload thread; more are refused.
+pub const WAITING_MAX: usize = 16;
+
+/// What a reload was asked by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cause {
+    /// The start of the process.
+    Start,
+    /// A saved file.
+    File,
+    /// SIGHUP.
+    Signal,
+    /// The admin interface.
+    Admin,
+}
+
+impl Cause {
+    /// The word in logs and `/status`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Cause::Start => "start",
+            Cause::File => "file",
+            Cause::Signal => "signal",
+            Cause::Admin => "admin",
+        }
+    }
+}
+
+/// Why a reload has changed nothing.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum Refused {
+    /// The configuration or a filter of it.
+    #[error(transparent)]
+    Problems(Problems),
+    /// [`WAITING_MAX`] of them wait already.
+    #[error("too many reloads are waiting; try again when they are done")]
+    TooMany,
+    /// The process drains.
+    #[error("the process is stopping and publishes no further generation")]
+    Stopping,
+}
+
+/// How an attempt ended: with the generation in force, or without a change.
+pub type Outcome = Result<u64, Refused>;
+
+/// The latest attempt.
+#[derive(Clone, Debug)]
+pub struct Attempt {
+    /// Who asked.
+    pub cause: Cause,
+    /// When it ended.
+    pub at: SystemTime,
+    /// From reading the file to the end.
+    pub duration: Duration,
+    /// How it ended.
+    pub outcome: Outcome,
+}
+
+/// What can be seen from outside.
+#[derive(Debug)]
+pub(crate) struct State {
+    last: Mutex<Option<Attempt>>,
+    listening: Mutex<Listening>,
+}
+
+enum Request {
+    Reload { cause: Cause, reply: Option<oneshot::Sender<Outcome>> },
+    Touched,
+    End,
+}
+
+/// A first generation that is not published yet, with what later ones need.
+pub struct First {
+    path: PathBuf,
+    loader: Loader,
+    loaded: Loaded,
+    listening: Listening,
+    seen: watch::Contents,
+    started: Instant,
+}
+
+impl First {
+    /// Builds the first generation from `loaded`, which was read from `path`.
+    ///
+    /// # Errors
+    /// Everything that keeps it from being published.
+    pub fn build(
+        path: PathBuf,
+        mut loader: Loader,
+        loaded: Loaded,
+    ) -> Result<(Self, Snapshot), Problems> {
+        let started = Instant::now();
+        let files = loaded.files();
+        let mut seen = watch::Contents::of(&files);
+        let built = build::first(&mut loader, &loaded)?;
+        seen.complete(loader.files_read(), &files);
+        let first = First { path, loader, loaded, listening: built.listening, seen, started };
+        Ok((first, built.snapshot))
+    }
+}
+
+/// The reload thread. Dropping the handle ends it after the attempt in progress.
+#[derive(Debug)]
+pub struct Reloader {
+    requests: SyncSender<Request>,
+    state: Arc<State>,
+}
+
+impl Reloader {
+    /// Tells that the first generation is in force in `shared`, and takes care of all that follow.
+    ///
+    /// # Errors
+    /// The thread does not start.
+    pub fn start(first: First, shared: Arc<Shared>) -> io::Result<Self> {
+        let (requests, receiver) = sync_channel(WAITING_MAX);
+        let listening = Mutex::new(first.listening.clone());
+        let state = Arc::new(State { last: Mutex::default(), listening });
+        thread::start(first, shared, state.clone(), requests.clone(), receiver)?;
+        Ok(Reloader { requests, state })
+    }
+
+    /// Asks for a reload, which goes on to its end whether it is waited for or not.
+    pub fn reload(&self, cause: Cause) -> oneshot::Receiver<Outcome> {
+        let (reply, outcome) = oneshot::channel();
+        if let Err(refused) = self.requests.try_send(Request::Reload { cause, reply: Some(reply) })
+            && let std::sync::mpsc::TrySendError::Full(Request::Reload { reply, .. }) = refused
+            && let Some(reply) = reply
+        {
+            // Nobody may wait for it.
+            let _ = reply.send(Err(Refused::TooMany));
+        }
+        outcome
+    }
+
+    /// The latest attempt after the start.
+    pub fn last(&self) -> Option<Attempt> {
+        lock(&self.state.last).clone()
+    }
+
+    /// Where the generation in force listens.
+    pub fn listening(&self) -> Listening {
+        lock(&self.state.listening).clone()
+    }
+}
+
+impl Drop for Reloader {
+    fn drop(&mut self) {
+        // Full: the thread has work to do, and ends with the process.
+        let _ = self.requests.try_send(Request::End);
+    }
+}
+
+/// The lock in spite of a panic elsewhere: what these locks guard is replaced whole.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
