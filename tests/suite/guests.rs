@@ -329,7 +329,7 @@ async fn granted_capabilities_work() {
 async fn a_capability_that_is_not_granted_keeps_the_filter_from_being_loaded() {
     let origin = Origin::echo().await;
     for (guest, capability) in [
-        ("random-clock", "random"),
+        ("random-clock", "clock"),
         ("kv-counter", "kv"),
         ("metrics", "metrics"),
         ("log-flood", "log"),

@@ -125,7 +125,7 @@ async fn the_head_of_an_answer_is_limited() {
 
 #[tokio::test]
 async fn an_http2_header_list_is_limited() {
-    let origin = Origin::echo().await;
+    let origin = Origin::bytes("HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").await;
     let sidecar = Sidecar::new().origin(&origin).start().await;
     let mut client = sidecar.connect(Protocol::Http2).await;
     for (length, fine) in [(16 * 1024, true), (40 * 1024, false), (16 * 1024, true)] {
