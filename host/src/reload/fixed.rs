@@ -51,8 +51,8 @@ mod tests {
             ("[runtime]\ncache_dir = \"c\"", "p.toml:2:13: error: `runtime.cache_dir` cannot"),
             ("[runtime]\nconnections_max = 9", "p.toml:2:19: error: `runtime.connections_max`"),
             ("[admin]\naddress = \"127.0.0.1:9\"", "p.toml:2:11: error: `admin.address` cannot"),
-            ("[access_log]\ndestination = \"l\"", "p.toml:2:15: error: `access_log.destination`"),
-            ("[runtime]\ncompile = { time = \"9s\" }", "p.toml:2:11: error: `runtime.compile`"),
+            ("[access_log]\ndestination = \"./l\"", "p.toml:2:15: error: `access_log.destination`"),
+            ("[runtime]\ncompile = { time = \"9s\" }", "p.toml:2:1: error: `runtime.compile`"),
         ] {
             let shown = check(&running, &loaded(head)).unwrap_err().to_string();
             assert!(shown.starts_with(start), "{shown}");
