@@ -55,9 +55,12 @@ impl Client {
                 Client { sender: Sender::Http1(sender), driver }
             }
             Protocol::Http2 => {
-                let (sender, connection) = http2::handshake(TokioExecutor::new(), io)
-                    .await
-                    .expect("the preface can be written");
+                // A stream that is not read takes a small part of the connection's window only.
+                let mut builder = http2::Builder::new(TokioExecutor::new());
+                builder.initial_stream_window_size(64 * 1024);
+                builder.initial_connection_window_size(1024 * 1024);
+                let (sender, connection) =
+                    builder.handshake(io).await.expect("the preface can be written");
                 Client { sender: Sender::Http2(sender), driver: tokio::spawn(connection) }
             }
         }

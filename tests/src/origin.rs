@@ -118,6 +118,32 @@ impl Origin {
         Origin { address, counts, task }
     }
 
+    /// Speaks HTTP/2, and says goodbye (GOAWAY) on each connection after its first answer.
+    pub async fn goodbye() -> Origin {
+        let (listener, address) = listen().await;
+        let counts = Arc::<Counts>::default();
+        let shared = Arc::clone(&counts);
+        let task = tokio::spawn(accept(listener, shared, |stream, _, counts| async move {
+            let asked = Arc::new(tokio::sync::Notify::new());
+            let told = Arc::clone(&asked);
+            let service = service_fn(move |_: Request<Incoming>| {
+                counts.requests.fetch_add(1, Ordering::SeqCst);
+                told.notify_one();
+                async { Ok::<_, Infallible>(Response::new(crate::client::full("x"))) }
+            });
+            let builder = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
+            let mut connection =
+                std::pin::pin!(builder.serve_connection(TokioIo::new(stream), service));
+            tokio::select! {
+                _ = connection.as_mut() => return,
+                () = asked.notified() => connection.as_mut().graceful_shutdown(),
+            }
+            // What is open finishes; how the connection ends is the peer's business.
+            let _ = connection.await;
+        }));
+        Origin { address, counts, task }
+    }
+
     /// Hands every connection, numbered from 1, to `script`.
     pub async fn script<F, A>(script: F) -> Origin
     where

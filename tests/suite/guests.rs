@@ -372,6 +372,23 @@ async fn what_is_no_filter_is_refused_with_the_reason() {
 }
 
 #[tokio::test]
+async fn a_filter_that_cannot_be_loaded_is_left_out_at_the_start_if_its_policy_is_open() {
+    let origin = Origin::echo().await;
+    let sidecar = Sidecar::new()
+        .origin(&origin)
+        .file("odd.wasm", "this is no component")
+        .filter("odd", "./odd.wasm", "fail_policy = \"open\"")
+        .guest("hello", "")
+        .start()
+        .await;
+    assert_eq!(sidecar.get("/").await.seen().header("x-hello"), Some("world"));
+    let event = sidecar.log.event("the warning", |event| event.field("filter") == "odd").await;
+    assert!(event.message().contains("WITHOUT"), "{event:?}");
+    let swallowed = sidecar.metric("pillion_swallowed_errors_total", &["filter_load"]).await;
+    assert_eq!(swallowed, 1.0);
+}
+
+#[tokio::test]
 async fn a_configuration_that_the_guest_refuses_is_reported_at_its_line() {
     let origin = Origin::echo().await;
     let keys =

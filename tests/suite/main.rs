@@ -9,6 +9,7 @@ mod drain;
 mod filters;
 mod forwarding;
 mod guests;
+mod h2c;
 mod headers;
 mod layers;
 mod limits;

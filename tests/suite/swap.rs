@@ -292,3 +292,66 @@ async fn a_missing_file_changes_nothing() {
     assert!(problems.contains("pillion.toml"), "{problems}");
     assert_eq!(sidecar.get("/").await.status, 200);
 }
+
+#[tokio::test]
+async fn listeners_come_and_go_with_the_file() {
+    let origin = Origin::echo().await;
+    let sidecar = Sidecar::new().origin(&origin).start().await;
+    let good = std::fs::read_to_string(&sidecar.file).unwrap();
+    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = free.local_addr().unwrap();
+    drop(free);
+    let second = format!(
+        "[[listener]]\nname = \"second\"\naddress = \"{address}\"\n\
+         [[listener.route]]\nupstream = \"app\"\n[upstream.app]"
+    );
+    sidecar.save(&good.replacen("[upstream.app]", &second, 1));
+    sidecar.generation(2).await;
+    let mut client = until("the new listener to accept", async || {
+        let stream = tokio::net::TcpStream::connect(address).await.ok()?;
+        drop(stream);
+        Some(Client::connect(address, Protocol::Http1).await)
+    })
+    .await;
+    assert_eq!(client.get("/").await.status, 200);
+
+    sidecar.save(&good);
+    sidecar.generation(3).await;
+    client.closed().await;
+    until("the old listener to be closed", async || {
+        tokio::net::TcpStream::connect(address).await.is_err().then_some(())
+    })
+    .await;
+    assert_eq!(sidecar.get("/").await.status, 200);
+}
+
+#[tokio::test]
+async fn a_change_that_needs_a_restart_is_refused_and_says_so() {
+    let origin = Origin::echo().await;
+    let sidecar = Sidecar::new().origin(&origin).runtime("workers = 1").start().await;
+    sidecar.edit("workers = 1", "workers = 2");
+    let problems = sidecar.reload_failed().await.field("problems");
+    assert!(problems.contains("workers") && problems.contains("restart"), "{problems}");
+    assert_eq!(sidecar.status().await["generation"], 1);
+}
+
+#[tokio::test]
+async fn a_half_written_file_is_not_taken_for_a_broken_one() {
+    let origin = Origin::echo().await;
+    let sidecar = Sidecar::new().origin(&origin).guest("version-a", "").start().await;
+    let text = std::fs::read_to_string(&sidecar.file).unwrap();
+    let text = text.replace("chain = [\"version-a\"]", "chain = []");
+    let (first, rest) = text.split_at(text.len() / 2);
+    // As an editor that writes in place does, in two steps.
+    std::fs::write(&sidecar.file, first).unwrap();
+    let mut file = std::fs::OpenOptions::new().append(true).open(&sidecar.file).unwrap();
+    std::io::Write::write_all(&mut file, rest.as_bytes()).unwrap();
+    drop(file);
+    sidecar
+        .log
+        .event("a generation of the whole file", |event| {
+            event.message() == "generation published" && event.field("generation") != "1"
+        })
+        .await;
+    assert_eq!(sidecar.get("/").await.header("x-version"), "");
+}
