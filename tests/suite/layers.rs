@@ -38,7 +38,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
         ],
     ),
     ("admin", &["http", "http1", "io", "telemetry"]),
-    ("reload", &["capability", "chain", "config", "snapshot", "telemetry", "wasm"]),
+    ("reload", &["capability", "chain", "config", "shutdown", "snapshot", "telemetry", "wasm"]),
 ];
 
 /// Modules at the top, which may use everything and are used by nothing but each other.
