@@ -44,8 +44,11 @@ pub struct Options {
     /// A log filter.
     pub log: Option<String>,
     /// Called once traffic is served.
-    pub on_ready: Option<Box<dyn FnOnce(&Ready)>>,
+    pub on_ready: Option<OnReady>,
 }
+
+/// What to do once traffic is served.
+pub type OnReady = Box<dyn FnOnce(&Ready)>;
 
 /// Where a sidecar that is ready can be reached.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -220,12 +223,7 @@ fn finish(admin: Admin, access_log: Option<Arc<AccessLog>>, logging: Logging) {
     drop(logging);
 }
 
-fn announce(
-    admin: &Admin,
-    reloader: &Reloader,
-    workers: usize,
-    on_ready: Option<Box<dyn FnOnce(&Ready)>>,
-) {
+fn announce(admin: &Admin, reloader: &Reloader, workers: usize, on_ready: Option<OnReady>) {
     let listening = reloader.listening();
     let listeners = listening.into_iter().map(|(name, it)| (name, it.actual));
     let ready = Ready { admin: admin.address(), listeners: listeners.collect() };

@@ -480,7 +480,7 @@ impl Sidecar {
 impl Drop for Sidecar {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            eprintln!("--- the sidecar's log ends with\n{}\n---", self.log.tail(40));
+            eprintln!("--- the sidecar's log ends with\n{}\n---", self.log.tail(15));
         }
     }
 }

@@ -76,7 +76,7 @@ async fn validate_loads_the_filters() {
     let (code, out, err) = run(command(&["validate", "pillion.toml"], setup.directory())).await;
     assert_eq!(code, 1);
     let said = out + &err;
-    assert!(said.contains("pillion.toml:") && said.contains("`random`"), "{said}");
+    assert!(said.contains("pillion.toml:") && said.contains("`clock`"), "{said}");
     let check = ["validate", "--config-only", "pillion.toml"];
     let (code, out, err) = run(command(&check, setup.directory())).await;
     assert_eq!(code, 0, "{out}{err}");

@@ -59,7 +59,9 @@ async fn a_request_body_reaches_the_origin_while_the_client_is_still_sending() {
             async move {
                 let mut body = request.into_body();
                 while let Some(Ok(frame)) = body.frame().await {
-                    if let Ok(data) = frame.into_data() {
+                    // The end of an HTTP/2 body may be a frame without bytes.
+                    let data = frame.into_data().unwrap_or_default();
+                    if !data.is_empty() {
                         told.send(data).await.expect("the test listens");
                     }
                 }

@@ -4,6 +4,7 @@
 mod access_log;
 mod admin;
 mod cli;
+mod documents;
 mod drain;
 mod filters;
 mod forwarding;

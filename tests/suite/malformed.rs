@@ -145,7 +145,7 @@ const ANSWERS: &[(&str, &str)] = &[
     ("HTTP/1.1 200 OK\r\nx-a : b\r\ncontent-length: 0\r\n\r\n", "http_protocol_error"),
     ("HTTP/1.1 200 OK\r\nx-a: b\r\n folded\r\ncontent-length: 0\r\n\r\n", "http_protocol_error"),
     ("HTTP/1.1 200 OK\r\nx-a: b\0\r\ncontent-length: 0\r\n\r\n", "http_protocol_error"),
-    ("HTTP/1.1 200 OK\r\nx-a: b", "http_response_incomplete"),
+    ("HTTP/1.1 200 OK\r\nx-a: b", "connection_terminated"),
 ];
 
 #[tokio::test]

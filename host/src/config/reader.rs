@@ -64,9 +64,11 @@ impl<'c, 't> TableReader<'c, 't> {
         entries: &'t DeTable<'t>,
         span: Span,
     ) -> Self {
-        for (key, _) in entries.iter() {
+        for (key, value) in entries.iter() {
             let name: &str = key.get_ref();
-            context.locate(join(&path, name), key.span());
+            // As in `filters`: a table has no better place than its key.
+            let place = if value.get_ref().is_table() { key.span() } else { value.span() };
+            context.locate(join(&path, name), place);
             if table.key(name).is_none() && !context.count_if_full() {
                 let known: Vec<&str> = table.keys.iter().map(|key| key.name).collect();
                 let help = did_you_mean(name, known.iter().copied())

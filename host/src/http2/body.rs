@@ -186,6 +186,10 @@ impl BodyWriter {
                     Some(Err(error)) => return Poll::Ready(Err(body_error(error))),
                     None => return Poll::Ready(Err(BodyError::Truncated)),
                 };
+                // It may tell of a change that leaves nothing: an empty frame would help nobody.
+                if capacity == 0 {
+                    continue;
+                }
             }
             let piece = chunk.split_to(capacity.min(chunk.len()));
             self.queued -= piece.len();

@@ -96,8 +96,7 @@ impl Downstream {
             let Some(listener) = self.worker.listener(&self.listener) else { break };
             let mut keep_alive = framing.keep_alive
                 && requests < listener.limits.requests_per_connection
-                && opened.elapsed() < listener.limits.connection_lifetime
-                && !self.gate.is_closed();
+                && opened.elapsed() < listener.limits.connection_lifetime;
             self.exchange(
                 &listener,
                 &mut exchange,
@@ -135,7 +134,7 @@ impl Downstream {
             peer: self.peer,
             length: framing.body,
             body: Source::Http1(reader),
-            responder: Responder::Http1 { writer, keep_alive },
+            responder: Responder::Http1 { writer, keep_alive, gate: &self.gate },
         };
         service::serve(listener, exchange, request, timers, &self.worker.record()).await;
     }
@@ -153,7 +152,8 @@ impl Downstream {
         exchange.client = self.peer;
         exchange.listener = listener.name.clone();
         let mut keep_alive = false;
-        let mut responder = Responder::Http1 { writer, keep_alive: &mut keep_alive };
+        let mut responder =
+            Responder::Http1 { writer, keep_alive: &mut keep_alive, gate: &self.gate };
         let sent = service::refuse(exchange, fault, &mut responder).await;
         self.worker.record().unrouted(listener, exchange, fault, sent, Instant::now());
     }

@@ -8,6 +8,7 @@ use crate::http::head::response_has_body;
 use crate::http::{BodyError, BodyLength, Fields, Frame, Protocol, ResponseHead};
 use crate::http1::{self, ResponseKind};
 use crate::http2::{self, Reason};
+use crate::worker::Gate;
 use bytes::Bytes;
 use http::Method;
 use std::task::{Context, Poll};
@@ -137,6 +138,8 @@ pub enum Responder<'c> {
         writer: &'c mut http1::Writer,
         /// The connection is to carry another exchange; afterwards: it can.
         keep_alive: &'c mut bool,
+        /// Closed: it is to carry no other, after all.
+        gate: &'c Gate,
     },
     /// On an HTTP/2 stream.
     Http2(http2::Responder),
@@ -179,7 +182,8 @@ impl Responder<'_> {
     ) -> Result<Sink<'_>, Fault> {
         let has_body = response_has_body(method, head.status);
         match self {
-            Responder::Http1 { writer, keep_alive } => {
+            Responder::Http1 { writer, keep_alive, gate } => {
+                **keep_alive &= !gate.is_closed();
                 let kind = ResponseKind { has_body, keep_alive: **keep_alive, protocol };
                 **keep_alive = writer.response_head(head, length, kind);
                 Ok(if has_body { Sink::Http1(writer) } else { Sink::HeadOnly(writer) })
@@ -206,7 +210,7 @@ impl Responder<'_> {
     /// Breaks an exchange off that has no answer to give any more.
     pub fn abort(&mut self) {
         match self {
-            Responder::Http1 { writer, keep_alive } => {
+            Responder::Http1 { writer, keep_alive, .. } => {
                 **keep_alive = false;
                 writer.stream().abort();
             }

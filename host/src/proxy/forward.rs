@@ -140,7 +140,7 @@ async fn over_http1(
     let mut answering = Answering::Http1 { reader, keepable };
     let sink = Sink::Http1(writer);
     let attempted = both(flow, sink, &mut answering, outgoing, body, responder, timers).await?;
-    if let (Attempted::Switched, Source::Http1(down), Responder::Http1 { writer, keep_alive }) =
+    if let (Attempted::Switched, Source::Http1(down), Responder::Http1 { writer, keep_alive, .. }) =
         (&attempted, &mut *body, &mut *responder)
     {
         **keep_alive = false;
@@ -447,7 +447,8 @@ fn fault_of_read(error: &ReadError) -> Fault {
             Fault::UpstreamHeadTooLarge
         }
         ReadError::Head(_) | ReadError::BodyUnread => Fault::UpstreamMalformed,
-        ReadError::Closed | ReadError::Truncated | ReadError::Io(_) => Fault::UpstreamReset,
+        ReadError::Truncated => Fault::UpstreamIncomplete,
+        ReadError::Closed | ReadError::Io(_) => Fault::UpstreamReset,
     }
 }
 

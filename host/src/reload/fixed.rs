@@ -47,11 +47,11 @@ mod tests {
     fn what_needs_a_restart_is_refused_at_its_line() {
         let running = loaded("").config;
         for (head, start) in [
-            ("[runtime]\nworkers = 2", "p.toml:2:1: error: `runtime.workers` cannot change"),
-            ("[runtime]\ncache_dir = \"c\"", "p.toml:2:1: error: `runtime.cache_dir` cannot"),
-            ("[runtime]\nconnections_max = 9", "p.toml:2:1: error: `runtime.connections_max`"),
-            ("[admin]\naddress = \"127.0.0.1:9\"", "p.toml:2:1: error: `admin.address` cannot"),
-            ("[access_log]\ndestination = \"./l\"", "p.toml:2:1: error: `access_log.destination`"),
+            ("[runtime]\nworkers = 2", "p.toml:2:11: error: `runtime.workers` cannot change"),
+            ("[runtime]\ncache_dir = \"c\"", "p.toml:2:13: error: `runtime.cache_dir` cannot"),
+            ("[runtime]\nconnections_max = 9", "p.toml:2:19: error: `runtime.connections_max`"),
+            ("[admin]\naddress = \"127.0.0.1:9\"", "p.toml:2:11: error: `admin.address` cannot"),
+            ("[access_log]\ndestination = \"./l\"", "p.toml:2:15: error: `access_log.destination`"),
             ("[runtime]\ncompile = { time = \"9s\" }", "p.toml:2:1: error: `runtime.compile`"),
         ] {
             let shown = check(&running, &loaded(head)).unwrap_err().to_string();

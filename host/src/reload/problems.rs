@@ -107,7 +107,7 @@ mod tests {
         problems.push(loaded.locate("upstream.u.endpoints", "second"));
         problems.push(loaded.locate("listener[0].address", "first"));
         let shown = problems.or(()).unwrap_err().to_string();
-        assert!(shown.starts_with("p.toml:3:1: error: first\n"), "{shown}");
-        assert!(shown.contains("^\n\np.toml:6:1: error: second\n"), "{shown}");
+        assert!(shown.starts_with("p.toml:3:11: error: first\n"), "{shown}");
+        assert!(shown.contains("^\n\np.toml:6:13: error: second\n"), "{shown}");
     }
 }

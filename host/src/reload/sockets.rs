@@ -192,7 +192,7 @@ mod tests {
         let address = other.local_addr().unwrap();
         let problems = open(&loaded(&[("a", address)]), &Listening::new(), 2).err().unwrap();
         let shown = problems.to_string();
-        let message = format!("p.toml:5:1: error: address {address} is in use by another process");
+        let message = format!("p.toml:5:11: error: address {address} is in use by another process");
         assert!(shown.starts_with(&message), "{shown}");
         assert!(shown.ends_with("help: stop it or choose another"), "{shown}");
     }

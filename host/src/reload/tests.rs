@@ -165,7 +165,7 @@ fn a_worker_that_passes_a_generation_over_gets_its_sockets_with_the_next() {
 
 #[test]
 fn everything_that_is_wrong_is_told_in_one_run_and_nothing_changes() {
-    let folder = Folder::new(&headers("1"));
+    let folder = Folder::new("[runtime]\nwatch = false\n");
     let (reloader, shared) = folder.start();
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let address: SocketAddr = taken.local_addr().unwrap();
@@ -177,10 +177,10 @@ fn everything_that_is_wrong_is_told_in_one_run_and_nothing_changes() {
     ));
     let told = shown(asked(&reloader));
     let expected = [
-        "pillion.toml:1:9: error: `runtime.workers` cannot change while the process runs",
+        "pillion.toml:1:19: error: `runtime.workers` cannot change while the process runs",
         "is in use by another process",
         "pillion.toml:9:22: error: filter `a` refuses its configuration: `respons`",
-        "pillion.toml:11:1: error: failed to read component",
+        "pillion.toml:11:10: error: failed to read component",
         "filter `c` imports the capability `rate-limit`, which it is not granted",
     ];
     let mut rest = told.as_str();

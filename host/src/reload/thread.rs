@@ -53,8 +53,8 @@ pub(super) fn start(
     let snapshot = reload.shared.snapshot.load_full();
     reload.published(&snapshot, Cause::Start, started);
     reload.keep_watch(&snapshot);
+    // What was saved while the first generation was being built is seen here.
     if reload.watch.is_some() {
-        // What was saved while the first generation was being built is seen here.
         reload.waiting.push_back(Request::Touched);
     }
     std::thread::Builder::new().name("reload".to_owned()).spawn(move || reload.run())?;

@@ -234,7 +234,10 @@ mod tests {
 
     fn watching(file: &Path) -> (Watch, Receiver<()>) {
         let (sender, receiver) = sync_channel(1024);
-        let mut watch = Watch::new(move || drop(sender.try_send(()))).unwrap();
+        let mut watch = Watch::new(move || {
+            let _ = sender.try_send(());
+        })
+        .unwrap();
         watch.follow(&BTreeSet::from([file.to_owned()]));
         (watch, receiver)
     }

@@ -121,16 +121,16 @@ pub enum LoadError {
         /// What does not fit.
         why: String,
     },
-    /// A capability without its grant.
+    /// Capabilities without their grants.
     #[error(
-        "filter `{name}` imports the capability `{}`, which it is not granted; to grant it, add \
-         `{}` to its table", capability.name(), capability.example()
+        "filter `{name}` imports {}, which it is not granted; to grant {}, add \
+         `{}` to its table", named(missing), if missing.len() == 1 { "it" } else { "them" }, grants(missing)
     )]
     NotGranted {
         /// The filter.
         name: String,
-        /// What it wants.
-        capability: Capability,
+        /// What it wants and may not have; at least one.
+        missing: Vec<Capability>,
     },
     /// Instantiating trapped, or took more memory or time than it may.
     #[error("filter `{name}` failed to start: {why}")]
@@ -204,19 +204,28 @@ impl Capability {
         }
     }
 
-    /// A line for the filter's table that grants it.
+    /// What stands in the filter's `grants` to grant it.
     pub fn example(self) -> &'static str {
         match self {
-            Capability::Log => "grants = { log = true }",
-            Capability::Clock => "grants = { clock = true }",
-            Capability::Random => "grants = { random = true }",
-            Capability::Metrics => "grants = { metrics = true }",
-            Capability::Kv => "grants = { kv = true }",
-            Capability::RateLimit => {
-                "grants = { rate-limit = { requests = 100, per = \"1s\", burst = 20 } }"
-            }
+            Capability::Log => "log = true",
+            Capability::Clock => "clock = true",
+            Capability::Random => "random = true",
+            Capability::Metrics => "metrics = true",
+            Capability::Kv => "kv = true",
+            Capability::RateLimit => "rate-limit = { requests = 100, per = \"1s\", burst = 20 }",
         }
     }
+}
+
+fn named(missing: &[Capability]) -> String {
+    let names: Vec<String> = missing.iter().map(|one| format!("`{}`", one.name())).collect();
+    let noun = if names.len() == 1 { "the capability" } else { "the capabilities" };
+    format!("{noun} {}", names.join(", "))
+}
+
+fn grants(missing: &[Capability]) -> String {
+    let examples: Vec<&str> = missing.iter().map(|one| one.example()).collect();
+    format!("grants = {{ {} }}", examples.join(", "))
 }
 
 /// A component, compiled and mapped. Dropping the last handle unmaps it.

@@ -27,6 +27,11 @@ pub(super) fn link(
         name: name.to_owned(),
         import: import.to_owned(),
     };
+    let wanted = Capability::ALL.into_iter().filter(|one| code.imports().contains(one));
+    let missing: Vec<Capability> = wanted.filter(|one| !granted.has(*one)).collect();
+    if !missing.is_empty() {
+        return Err(LoadError::NotGranted { name: name.to_owned(), missing });
+    }
     let mut linker = Linker::<Data>::new(engine);
     let mut resources = Vec::new();
     for (import, item) in code.component.component_type().imports(engine) {
@@ -41,10 +46,7 @@ pub(super) fn link(
                     capability_interface(&mut interface, capability, granted)
                 }
                 // An interface of which only types are used needs no grant.
-                Some(capability) if !code.imports().contains(&capability) => Ok(()),
-                Some(capability) => {
-                    return Err(LoadError::NotGranted { name: name.to_owned(), capability });
-                }
+                Some(_) => Ok(()),
                 None => match message_interface(&mut interface, local) {
                     Some(linked) => linked,
                     None => return Err(unknown(import)),

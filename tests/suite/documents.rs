@@ -1,0 +1,107 @@
+//! The documents say what the code does: limits with their defaults, and examples that are files.
+
+use pillion_tests::guests;
+use serde_json::Value;
+use std::path::Path;
+
+#[test]
+fn every_limit_is_documented_with_its_default() {
+    let documented = read("host/LIMITS.md");
+    let mut missing = Vec::new();
+    let mut count = 0;
+    walk(&pillion::config::schema(), "", &mut |path, default| {
+        let bounded = [
+            "listener.limits.",
+            "upstream.NAME.limits.",
+            "filter.NAME.limits.",
+            "runtime.compile.",
+        ];
+        if !bounded.iter().any(|table| path.starts_with(table)) {
+            return;
+        }
+        count += 1;
+        let row = documented.lines().find(|line| line.starts_with(&format!("| `{path}` |")));
+        let told = row.and_then(|row| row.split('`').nth(3)).map(|told| told.replace(',', ""));
+        // The schema writes whole minutes as such; the documents keep to seconds.
+        let minutes = default.strip_suffix('m').and_then(|minutes| minutes.parse::<u32>().ok());
+        let seconds = minutes.map(|minutes| format!("{}s", minutes * 60));
+        if told.as_deref() != Some(default) && told != seconds {
+            missing.push(format!("{path}: {default}, told {told:?}"));
+        }
+    });
+    assert!(count > 40, "only {count} limits were found in the schema");
+    assert!(missing.is_empty(), "host/LIMITS.md differs:\n{}", missing.join("\n"));
+}
+
+/// Calls `found` with the path and the default of every key that has one.
+fn walk(schema: &Value, path: &str, found: &mut dyn FnMut(&str, &str)) {
+    if let Some(default) = schema.get("default") {
+        let text = default.as_str().map_or_else(|| default.to_string(), str::to_owned);
+        found(path, &text);
+    }
+    let join =
+        |name: &str| if path.is_empty() { name.to_owned() } else { format!("{path}.{name}") };
+    for (name, inner) in schema.get("properties").and_then(Value::as_object).into_iter().flatten() {
+        walk(inner, &join(name), found);
+    }
+    if let Some(items) = schema.get("items") {
+        walk(items, path, found);
+    }
+    if let Some(entries) = schema.get("additionalProperties").filter(|entries| entries.is_object())
+    {
+        walk(entries, &join("NAME"), found);
+    }
+    for choice in ["oneOf", "anyOf"] {
+        for inner in schema.get(choice).and_then(Value::as_array).into_iter().flatten() {
+            walk(inner, path, found);
+        }
+    }
+}
+
+#[test]
+fn every_example_file_in_the_documents_is_accepted() {
+    for document in ["README.md", "host/CONFIGURATION.md"] {
+        let text = read(document);
+        let blocks = text.split("```toml\n").skip(1).filter_map(|rest| rest.split("```").next());
+        let mut count = 0;
+        for block in blocks {
+            count += 1;
+            let loaded = pillion::config::parse(block, "example.toml", Path::new("/"), &|_| {
+                Some("1".into())
+            });
+            if let Err(problems) = loaded {
+                panic!("{document}: {problems}");
+            }
+        }
+        assert!(count > 0, "{document} has no example");
+    }
+}
+
+#[test]
+fn the_shipped_filters_are_those_the_configuration_knows() {
+    let mut shipped: Vec<&str> =
+        pillion_filters::SHIPPED.iter().map(|filter| filter.name).collect();
+    let mut known = pillion::config::BUILTIN_FILTERS.to_vec();
+    shipped.sort_unstable();
+    known.sort_unstable();
+    assert_eq!(shipped, known);
+}
+
+/// Every guest is there to be used: one that no test names is a test that was forgotten.
+#[test]
+fn every_guest_is_used_by_a_test() {
+    let suite = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/suite");
+    let mut text = String::new();
+    for entry in std::fs::read_dir(suite).expect("the suite is there") {
+        let path = entry.expect("a readable folder").path();
+        text.push_str(&std::fs::read_to_string(path).expect("a readable source file"));
+    }
+    let forgotten: Vec<&&str> =
+        guests::NAMES.iter().filter(|name| !text.contains(&format!("\"{name}\""))).collect();
+    assert!(forgotten.is_empty(), "no test uses {forgotten:?}");
+}
+
+fn read(path: &str) -> String {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(path);
+    std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
