@@ -214,10 +214,12 @@ fn saving_the_file_publishes_and_touching_it_does_not() {
     let (reloader, shared) = folder.start();
     folder.save(&headers("2"));
     published(&shared, 2);
-    // The same bytes again, then others: had the first been a generation, the second were the fourth.
     folder.save(&headers("2"));
     folder.save(&headers("3"));
+    // Were the same bytes a generation, this one were the fourth.
     published(&shared, 3);
+    let config = shared.snapshot.load().config.filters[0].config.to_string();
+    assert!(config.contains("\"3\""), "{config}");
     assert_eq!(attempted(&reloader, |it| it.outcome.is_ok()).cause, Cause::File);
 }
 
