@@ -1,30 +1,33 @@
 //! Puts the sidecar together and waits for its end: one function from top to bottom.
 //!
-//! Read `run` first. What the admin interface shows of it all is at the end. Knows no HTTP; what
-//! changes on a reload is the matter of `reload`.
+//! Read `run` first. `target` is what the admin interface sees of it all, `signals` what is waited for.
+//! Knows no HTTP; what changes on a reload is the matter of `reload`.
 
-use crate::admin::{self, Admin, AdminTarget, ReloadRefused, Reloaded, Reloading};
+mod signals;
+mod target;
+
+use self::signals::{Ends, Signals, Told};
+use self::target::Target;
+use crate::admin::{self, Admin};
 use crate::config::{self, AccessLogDestination, Config, Diagnostics};
-use crate::reload::{self, Cause, First, Loader, Problems, Refused, Reloader};
+use crate::reload::{self, Cause, First, Loader, Problems, Reloader};
 use crate::shutdown::{Shutdown, Stage};
-use crate::snapshot::{Shared, Snapshot};
+use crate::snapshot::Shared;
 use crate::telemetry::sink::Destination;
 use crate::telemetry::tracing_setup::{self, LogError, Logging};
 use crate::telemetry::{AccessLog, Metrics};
 use crate::wasm::CacheError;
 use crate::worker;
 use arc_swap::ArcSwap;
-use serde_json::{Value, json};
 use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
-use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
-use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::{mpsc, watch};
+use std::time::{Duration, SystemTime};
+use tokio::sync::{oneshot, watch};
 
 /// Workers where the file does not say: one for each core, and no more than this.
 pub const WORKERS_DEFAULT_MAX: usize = 2;
@@ -100,14 +103,11 @@ pub enum StartError {
 /// It did not start.
 pub fn run(options: Options) -> Result<ExitCode, StartError> {
     let logging = tracing_setup::init(options.log.as_deref())?;
-    let signals_runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(|source| StartError::System { what: "the handling of signals", source })?;
-    let signals = {
-        let _inside = signals_runtime.enter();
-        Signals::catch()
-            .map_err(|source| StartError::System { what: "the handling of signals", source })?
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.map_err(failed_to_start("the handling of signals"))?;
+    let mut signals = {
+        let _inside = runtime.enter();
+        Signals::catch().map_err(failed_to_start("the handling of signals"))?
     };
     let loaded = config::load(&options.config).map_err(StartError::Config)?;
     for warning in &loaded.warnings {
@@ -117,19 +117,22 @@ pub fn run(options: Options) -> Result<ExitCode, StartError> {
     let workers = workers(&config);
     let metrics = Metrics::new(workers, SystemTime::now());
     metrics.set_log_sink(logging.sink().clone());
-    let access_log = open_access_log(&config)?.map(Arc::new);
-    if let Some(access_log) = &access_log {
-        metrics.set_access_log_sink(access_log.sink().clone());
-    }
+    let access_log = open_access_log(&config, &metrics)?;
 
     // Probes are answered while filters compile.
     let shutdown = Shutdown::default();
     let target = Arc::new(Target::new(config.clone(), metrics.clone(), shutdown.clone(), workers));
-    let admin = admin::spawn(reload::open_admin(&loaded)?, target.clone())
-        .map_err(|source| StartError::System { what: "the admin interface", source })?;
+    let admin = reload::open_admin(&loaded).map(|socket| admin::spawn(socket, target.clone()));
 
     let loader = Loader::new(&config, metrics.clone())?;
-    let (first, snapshot) = First::build(options.config, loader, loaded)?;
+    let build = move || First::build(options.config, loader, loaded);
+    let built = runtime.block_on(unless_stopped(&mut signals, &shutdown, build));
+    let Some(built) = built.map_err(failed_to_start("the first generation"))? else {
+        return Ok(ExitCode::SUCCESS);
+    };
+    let (admin, (first, snapshot)) = Problems::both(admin, built)?;
+    let admin = admin.map_err(failed_to_start("the admin interface"))?;
+
     let shared = Arc::new(Shared {
         snapshot: ArcSwap::from_pointee(snapshot),
         published: watch::Sender::new(1),
@@ -139,19 +142,48 @@ pub fn run(options: Options) -> Result<ExitCode, StartError> {
         connections_max: config.runtime.connections_max.unwrap_or_else(connections_default),
         shutdown,
     });
-    let reloader = Reloader::start(first, shared.clone())
-        .map_err(|source| StartError::System { what: "the reload thread", source })?;
+    let reloader = Reloader::start(first, shared.clone());
+    let reloader = Arc::new(reloader.map_err(failed_to_start("the reload thread"))?);
     let threads = (0..workers)
         .map(|index| worker::spawn(index, shared.clone()))
         .collect::<io::Result<Vec<_>>>()
-        .map_err(|source| StartError::System { what: "a worker", source })?;
-    let reloader = Arc::new(reloader);
+        .map_err(failed_to_start("a worker"))?;
     target.runs(shared.clone(), reloader.clone());
     announce(&admin, &reloader, workers, options.on_ready);
 
-    let code = signals_runtime.block_on(serve(&shared, &reloader, threads, signals));
+    let code = runtime.block_on(serve(&shared, &reloader, threads, signals));
     finish(admin, access_log, logging);
     Ok(code)
+}
+
+fn failed_to_start(what: &'static str) -> impl Fn(io::Error) -> StartError {
+    move |source| StartError::System { what, source }
+}
+
+/// Does `work` on a thread of its own, since compiling can take minutes. None: told to stop before it
+/// was done.
+async fn unless_stopped<T: Send + 'static>(
+    signals: &mut Signals,
+    shutdown: &Shutdown,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> io::Result<Option<T>> {
+    let (sender, done) = oneshot::channel();
+    std::thread::Builder::new().name("start".to_owned()).spawn(move || {
+        // When nobody waits any more, the process ends.
+        let _ = sender.send(work());
+    })?;
+    // The cancelled branch is the work: it is left behind.
+    tokio::select! {
+        done = done => done.map(Some).map_err(io::Error::other),
+        signal = signals.stop() => {
+            tracing::info!(signal, "told to stop before the start was complete");
+            Ok(None)
+        }
+        () = shutdown.reached(Stage::Draining) => {
+            tracing::info!("told to stop before the start was complete");
+            Ok(None)
+        }
+    }
 }
 
 /// From the start of the workers to their end.
@@ -252,253 +284,17 @@ fn connections_default() -> usize {
     (descriptors / 2).clamp(1, CONNECTIONS_DEFAULT_MAX)
 }
 
-fn open_access_log(config: &Config) -> Result<Option<AccessLog>, StartError> {
+fn open_access_log(
+    config: &Config,
+    metrics: &Metrics,
+) -> Result<Option<Arc<AccessLog>>, StartError> {
     let Some(config::AccessLog { destination }) = &config.access_log else { return Ok(None) };
     let (destination, path) = match destination {
         AccessLogDestination::Stdout => (Destination::Stdout, PathBuf::from("stdout")),
         AccessLogDestination::File(path) => (Destination::File(path.clone()), path.clone()),
     };
     let opened = AccessLog::open(destination);
-    opened.map(Some).map_err(|source| StartError::AccessLog { path, source })
-}
-
-/// What a signal tells.
-enum Told {
-    /// To stop; with the signal's name.
-    Stop(&'static str),
-    /// To read the files again.
-    HangUp,
-}
-
-/// The signals that the process listens to.
-struct Signals {
-    terminate: Signal,
-    interrupt: Signal,
-    hang_up: Signal,
-}
-
-impl Signals {
-    fn catch() -> io::Result<Self> {
-        Ok(Signals {
-            terminate: signal(SignalKind::terminate())?,
-            interrupt: signal(SignalKind::interrupt())?,
-            hang_up: signal(SignalKind::hangup())?,
-        })
-    }
-
-    /// # Cancel safety
-    /// No signal is lost when the future is dropped.
-    async fn next(&mut self) -> Told {
-        // Cancelled branches lose nothing: `recv` is cancel safe.
-        tokio::select! {
-            _ = self.terminate.recv() => Told::Stop("SIGTERM"),
-            _ = self.interrupt.recv() => Told::Stop("SIGINT"),
-            _ = self.hang_up.recv() => Told::HangUp,
-        }
-    }
-
-    /// The name of the next signal to stop.
-    ///
-    /// # Cancel safety
-    /// No signal is lost when the future is dropped.
-    async fn stop(&mut self) -> &'static str {
-        // Cancelled branches lose nothing: `recv` is cancel safe.
-        tokio::select! {
-            _ = self.terminate.recv() => "SIGTERM",
-            _ = self.interrupt.recv() => "SIGINT",
-        }
-    }
-}
-
-/// The ends of the workers' threads.
-struct Ends {
-    left: usize,
-    ended: mpsc::Receiver<()>,
-}
-
-impl Ends {
-    /// Joins each thread on one of its own, as joining cannot be bounded.
-    fn of(threads: Vec<JoinHandle<()>>) -> Self {
-        let (sender, ended) = mpsc::channel(threads.len().max(1));
-        let left = threads.len();
-        for thread in threads {
-            let sender = sender.clone();
-            let join = move || {
-                // A panic was reported by the panic hook.
-                let _ = thread.join();
-                // There is room for every thread.
-                let _ = sender.try_send(());
-            };
-            let joiner = std::thread::Builder::new().name("join".to_owned()).stack_size(64 * 1024);
-            if let Err(error) = joiner.spawn(join) {
-                tracing::warn!(%error, "failed to watch a worker");
-            }
-        }
-        Ends { left, ended }
-    }
-
-    /// # Cancel safety
-    /// No end is lost when the future is dropped.
-    async fn one(&mut self) {
-        let _ = self.ended.recv().await;
-        self.left = self.left.saturating_sub(1);
-    }
-
-    /// # Cancel safety
-    /// No end is lost when the future is dropped.
-    async fn all(&mut self) {
-        while self.left > 0 {
-            self.one().await;
-        }
-    }
-}
-
-/// What the admin interface shows and sets in motion.
-struct Target {
-    config: Arc<Config>,
-    metrics: Arc<Metrics>,
-    shutdown: Shutdown,
-    workers: usize,
-    started: Instant,
-    /// From the first generation on.
-    running: OnceLock<(Arc<Shared>, Arc<Reloader>)>,
-}
-
-impl Target {
-    fn new(config: Arc<Config>, metrics: Arc<Metrics>, shutdown: Shutdown, workers: usize) -> Self {
-        let running = OnceLock::new();
-        Target { config, metrics, shutdown, workers, started: Instant::now(), running }
-    }
-
-    fn runs(&self, shared: Arc<Shared>, reloader: Arc<Reloader>) {
-        // Called once.
-        let _ = self.running.set((shared, reloader));
-    }
-}
-
-impl AdminTarget for Target {
-    fn ready(&self) -> Result<(), Vec<String>> {
-        if self.shutdown.stage() != Stage::Running {
-            return Err(vec!["The process is draining.".to_owned()]);
-        }
-        match self.running.get() {
-            Some(_) => Ok(()),
-            None => Err(vec!["Filters are being compiled and loaded.".to_owned()]),
-        }
-    }
-
-    fn metrics(&self) -> String {
-        self.metrics.expose()
-    }
-
-    fn config(&self) -> Value {
-        match self.running.get() {
-            Some((shared, _)) => shared.snapshot.load().config.redacted(),
-            None => self.config.redacted(),
-        }
-    }
-
-    fn status(&self) -> Value {
-        let state = match (self.shutdown.stage(), self.running.get()) {
-            (Stage::Draining | Stage::Cut, _) => "draining",
-            (Stage::Running, None) => "starting",
-            (Stage::Running, Some(_)) => "running",
-        };
-        let mut status = json!({
-            "version": env!("CARGO_PKG_VERSION"),
-            "pid": std::process::id(),
-            "state": state,
-            "generation": self.metrics.process().generation(),
-            "uptime_seconds": self.started.elapsed().as_secs(),
-            "workers": self.workers,
-            "config": self.config.source.display().to_string(),
-            "listeners": [],
-            "filters": [],
-            "last_reload": null,
-        });
-        if let Some((shared, reloader)) = self.running.get() {
-            status["listeners"] = listeners(reloader);
-            status["filters"] = filters(&shared.snapshot.load());
-            status["last_reload"] = last_reload(reloader);
-        }
-        status
-    }
-
-    fn reload(&self) -> Reloading {
-        let Some((shared, reloader)) = self.running.get() else {
-            let diagnostics = vec!["the first generation is not published yet".to_owned()];
-            return Box::pin(std::future::ready(Err(ReloadRefused { diagnostics })));
-        };
-        let (shared, outcome) = (shared.clone(), reloader.reload(Cause::Admin));
-        Box::pin(async move {
-            match outcome.await {
-                Ok(Ok(generation)) => Ok(Reloaded { generation }),
-                Ok(Err(refused)) => Err(ReloadRefused { diagnostics: diagnostics(&refused) }),
-                Err(_) => {
-                    let generation = shared.snapshot.load().generation;
-                    let gone = format!(
-                        "reloading is not possible any more; generation {generation} stays in force"
-                    );
-                    Err(ReloadRefused { diagnostics: vec![gone] })
-                }
-            }
-        })
-    }
-
-    fn drain(&self) {
-        self.shutdown.advance(Stage::Draining);
-    }
-}
-
-fn listeners(reloader: &Reloader) -> Value {
-    let listening = reloader.listening();
-    let shown = listening
-        .iter()
-        .map(|(name, it)| json!({ "name": &**name, "address": it.actual.to_string() }));
-    shown.collect()
-}
-
-fn filters(snapshot: &Snapshot) -> Value {
-    let filters = snapshot.config.filters.iter().zip(&snapshot.filters);
-    let shown = filters.map(|(filter, prepared)| {
-        let state = match prepared {
-            None => "skipped",
-            Some(prepared) if prepared.stats().quarantined() => "quarantined",
-            Some(_) => "active",
-        };
-        json!({
-            "name": &*filter.name,
-            "version": prepared.as_ref().map(|prepared| prepared.version().to_string()),
-            "state": state,
-        })
-    });
-    shown.collect()
-}
-
-fn last_reload(reloader: &Reloader) -> Value {
-    let Some(attempt) = reloader.last() else { return Value::Null };
-    let at = attempt.at.duration_since(UNIX_EPOCH).unwrap_or_default();
-    let mut shown = json!({
-        "cause": attempt.cause.name(),
-        "at_unix_seconds": at.as_secs(),
-        "duration_ms": attempt.duration.as_millis() as u64,
-    });
-    match &attempt.outcome {
-        Ok(generation) => {
-            shown["result"] = "ok".into();
-            shown["generation"] = (*generation).into();
-        }
-        Err(refused) => {
-            shown["result"] = "failed".into();
-            shown["diagnostics"] = diagnostics(refused).into();
-        }
-    }
-    shown
-}
-
-fn diagnostics(refused: &Refused) -> Vec<String> {
-    match refused {
-        Refused::Problems(problems) => problems.iter().map(ToString::to_string).collect(),
-        Refused::TooMany | Refused::Stopping => vec![refused.to_string()],
-    }
+    let opened = opened.map_err(|source| StartError::AccessLog { path, source })?;
+    metrics.set_access_log_sink(opened.sink().clone());
+    Ok(Some(Arc::new(opened)))
 }

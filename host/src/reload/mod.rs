@@ -14,6 +14,9 @@ mod sockets;
 mod thread;
 mod watch;
 
+#[cfg(test)]
+mod tests;
+
 pub use filters::{Loader, OnLoadFailure, read_component};
 pub use problems::{Problems, chain};
 pub use resolve::RESOLVE_TIME;

@@ -17,7 +17,10 @@ impl Problems {
     }
 
     /// Both values, or the problems of both.
-    pub(super) fn both<A, B>(
+    ///
+    /// # Errors
+    /// One of them has problems.
+    pub fn both<A, B>(
         one: Result<A, Problems>,
         other: Result<B, Problems>,
     ) -> Result<(A, B), Problems> {
