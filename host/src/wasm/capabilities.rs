@@ -160,7 +160,7 @@ pub(super) fn kv(interface: &mut Interface<'_>, store: Arc<kv::Store>) -> Result
     )
 }
 
-fn milliseconds(ttl: Option<u64>) -> Option<Duration> {
+pub(super) fn milliseconds(ttl: Option<u64>) -> Option<Duration> {
     ttl.map(Duration::from_millis)
 }
 

@@ -4,6 +4,7 @@
 //! Cranelift takes tens of milliseconds for a small Rust filter, 44 s and 355 MiB for an interpreter
 //! of 18 MiB, and the memory does not come back: so it is a child's memory. Knows no cache.
 
+use super::direct;
 use super::engine::compiling_engine;
 use std::ffi::OsString;
 use std::io::{Read, Write};
@@ -206,6 +207,12 @@ fn compile_stdin(output: &Path) -> Result<(), String> {
 /// Compiles in this process; only the child and tests do.
 pub(super) fn compile_here(component: &[u8]) -> Result<Vec<u8>, String> {
     let engine = compiling_engine().map_err(|error| error.to_string())?;
+    // Should the added export make it invalid, the component itself is what counts.
+    if let Some(exposed) = direct::expose(component)
+        && let Ok(code) = engine.precompile_component(&exposed)
+    {
+        return Ok(code);
+    }
     engine.precompile_component(component).map_err(|error| format!("{error:#}"))
 }
 

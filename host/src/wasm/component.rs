@@ -4,6 +4,7 @@
 
 use super::cache::CacheError;
 use super::compile::{COMPONENT_BYTES_MAX, CompileError};
+use super::direct;
 use super::engine::Runtime;
 use crate::chain::{Hook, Hooks};
 use std::sync::Arc;
@@ -235,6 +236,8 @@ pub struct FilterCode {
     pub(super) exports: [Option<ComponentExportIndex>; Hook::ALL.len()],
     hooks: Hooks,
     imports: Vec<Capability>,
+    /// Its module can be had by itself (`direct`).
+    pub(super) has_direct_form: bool,
     content: blake3::Hash,
     code_bytes: u64,
 }
@@ -285,7 +288,17 @@ impl FilterCode {
             let capability = Capability::ALL.into_iter().find(|one| one.name() == local);
             imports.extend(capability.filter(|_| needs));
         }
-        Ok(FilterCode { runtime, component, exports, hooks, imports, content, code_bytes })
+        let has_direct_form = component.get_export_index(None, direct::MODULE_EXPORT).is_some();
+        Ok(FilterCode {
+            runtime,
+            component,
+            exports,
+            hooks,
+            imports,
+            has_direct_form,
+            content,
+            code_bytes,
+        })
     }
 
     /// The hooks it exports.
@@ -322,12 +335,17 @@ pub(super) fn contract_interface<'i>(
 ) -> Result<Option<&'i str>, LoadError> {
     let Some(rest) = interface.strip_prefix(PACKAGE) else { return Ok(None) };
     match rest.split_once('@') {
-        Some((local, version)) if same_minor(version, CONTRACT_VERSION) => Ok(Some(local)),
+        Some((local, version)) if contract_version(version) => Ok(Some(local)),
         _ => {
             let (name, interface) = (name.to_owned(), interface.to_owned());
             Err(LoadError::OtherContract { name, interface })
         }
     }
+}
+
+/// A version of the contract that is spoken here?
+pub(super) fn contract_version(version: &str) -> bool {
+    same_minor(version, CONTRACT_VERSION)
 }
 
 /// Do two versions agree but for the patch number? Before 1.0, the minor number is the breaking one.

@@ -7,9 +7,9 @@
 use super::answer;
 use super::engine::Presence;
 use super::health::Admission;
-use super::instance::{Crash, Hooks as GuestHooks, Instance};
+use super::hooks::Hooks as GuestHooks;
+use super::instance::{Crash, Instance};
 use super::prepared::{Isolation, Prepared};
-use super::types::{self, Outcome as GuestOutcome};
 use crate::chain::{
     BodyDecision, Exchange, FailPolicy, Failure, FailureKind, Filter, HeadDecision, Hook, Hooks,
     Outcome,
@@ -176,14 +176,10 @@ impl WasmFilter {
         self.prepared.shared.stats.record_decision(self.worker, decision);
     }
 
-    fn head_hook(
-        &self,
-        hook: Hook,
-        exchange: &mut Box<Exchange>,
-        call: impl FnOnce(&GuestHooks, &mut Store<Data>) -> wasmtime::Result<(types::HeadDecision,)>,
-    ) -> Result<HeadDecision, Failure> {
+    fn head_hook(&self, hook: Hook, exchange: &mut Box<Exchange>) -> Result<HeadDecision, Failure> {
         let limits = &self.prepared.shared.limits;
-        let accept = |(decision,)| answer::head(decision, limits);
+        let call = |hooks: &GuestHooks, store: &mut Store<Data>| hooks.head(hook, store);
+        let accept = |decision| answer::head(decision, limits);
         let decision = self.run(hook, exchange, Body::NONE, call, accept)?;
         self.decided(Decision::from(&decision));
         Ok(decision)
@@ -193,16 +189,25 @@ impl WasmFilter {
         &self,
         hook: Hook,
         exchange: &mut Box<Exchange>,
-        body: Body<'_>,
-        call: impl FnOnce(&GuestHooks, &mut Store<Data>) -> wasmtime::Result<(types::BodyDecision,)>,
+        held: &[u8],
+        chunk: &[u8],
+        last: bool,
     ) -> Result<BodyDecision, Failure> {
         self.body_hook.set(hook);
         let limits = &self.prepared.shared.limits;
         let phase = exchange.phase;
-        let accept = |(decision,)| answer::body(decision, phase, limits);
+        let body = Body { held, chunk_bytes: chunk.len() };
+        let call =
+            |hooks: &GuestHooks, store: &mut Store<Data>| hooks.body(hook, store, chunk, last);
+        let accept = |decision| answer::body(decision, phase, limits);
         let decision = self.run(hook, exchange, body, call, accept)?;
         self.decided(Decision::from(&decision));
         Ok(decision)
+    }
+
+    fn trailer_hook(&self, hook: Hook, exchange: &mut Box<Exchange>) -> Result<(), Failure> {
+        let call = |hooks: &GuestHooks, store: &mut Store<Data>| hooks.trailers(hook, store);
+        self.run(hook, exchange, Body::NONE, call, Ok)
     }
 }
 
@@ -257,11 +262,6 @@ impl Drop for OwnedInstance {
     }
 }
 
-/// A hook the chain called although the component does not have it: the chain asks `hooks` first.
-fn absent(hook: Hook) -> wasmtime::Error {
-    super::instance::HostRefusal::new(format!("`{}` is not exported", hook.name()))
-}
-
 impl Filter for WasmFilter {
     fn name(&self) -> &str {
         &self.prepared.shared.name
@@ -286,10 +286,7 @@ impl Filter for WasmFilter {
     }
 
     fn on_request(&self, exchange: &mut Box<Exchange>) -> Result<HeadDecision, Failure> {
-        self.head_hook(Hook::OnRequest, exchange, |hooks, store| match &hooks.on_request {
-            Some(hook) => hook.call(store, ()),
-            None => Err(absent(Hook::OnRequest)),
-        })
+        self.head_hook(Hook::OnRequest, exchange)
     }
 
     fn on_request_body(
@@ -299,29 +296,15 @@ impl Filter for WasmFilter {
         chunk: &[u8],
         last: bool,
     ) -> Result<BodyDecision, Failure> {
-        let body = Body { held, chunk_bytes: chunk.len() };
-        self.body_hook(Hook::OnRequestBody, exchange, body, |hooks, store| {
-            match hooks.on_request_body {
-                Some(hook) => hook.call(store, (chunk, last)),
-                None => Err(absent(Hook::OnRequestBody)),
-            }
-        })
+        self.body_hook(Hook::OnRequestBody, exchange, held, chunk, last)
     }
 
     fn on_request_trailers(&self, exchange: &mut Box<Exchange>) -> Result<(), Failure> {
-        let hook = Hook::OnRequestTrailers;
-        let call = |hooks: &GuestHooks, store: &mut Store<Data>| match &hooks.on_request_trailers {
-            Some(hook) => hook.call(store, ()),
-            None => Err(absent(hook)),
-        };
-        self.run(hook, exchange, Body::NONE, call, Ok)
+        self.trailer_hook(Hook::OnRequestTrailers, exchange)
     }
 
     fn on_response(&self, exchange: &mut Box<Exchange>) -> Result<HeadDecision, Failure> {
-        self.head_hook(Hook::OnResponse, exchange, |hooks, store| match &hooks.on_response {
-            Some(hook) => hook.call(store, ()),
-            None => Err(absent(Hook::OnResponse)),
-        })
+        self.head_hook(Hook::OnResponse, exchange)
     }
 
     fn on_response_body(
@@ -331,32 +314,16 @@ impl Filter for WasmFilter {
         chunk: &[u8],
         last: bool,
     ) -> Result<BodyDecision, Failure> {
-        let body = Body { held, chunk_bytes: chunk.len() };
-        self.body_hook(Hook::OnResponseBody, exchange, body, |hooks, store| {
-            match hooks.on_response_body {
-                Some(hook) => hook.call(store, (chunk, last)),
-                None => Err(absent(Hook::OnResponseBody)),
-            }
-        })
+        self.body_hook(Hook::OnResponseBody, exchange, held, chunk, last)
     }
 
     fn on_response_trailers(&self, exchange: &mut Box<Exchange>) -> Result<(), Failure> {
-        let hook = Hook::OnResponseTrailers;
-        let call = |hooks: &GuestHooks, store: &mut Store<Data>| match &hooks.on_response_trailers {
-            Some(hook) => hook.call(store, ()),
-            None => Err(absent(hook)),
-        };
-        self.run(hook, exchange, Body::NONE, call, Ok)
+        self.trailer_hook(Hook::OnResponseTrailers, exchange)
     }
 
     fn on_complete(&self, exchange: &mut Box<Exchange>, outcome: &Outcome) -> Result<(), Failure> {
-        let hook = Hook::OnComplete;
-        let outcome = GuestOutcome::from(outcome);
-        let call = |hooks: &GuestHooks, store: &mut Store<Data>| match &hooks.on_complete {
-            Some(hook) => hook.call(store, (outcome,)),
-            None => Err(absent(hook)),
-        };
-        self.run(hook, exchange, Body::NONE, call, Ok)
+        let call = |hooks: &GuestHooks, store: &mut Store<Data>| hooks.complete(store, outcome);
+        self.run(Hook::OnComplete, exchange, Body::NONE, call, Ok)
     }
 }
 

@@ -14,6 +14,8 @@ pub mod prepared;
 
 mod answer;
 mod capabilities;
+mod direct;
+mod hooks;
 mod instance;
 mod limits;
 mod linker;

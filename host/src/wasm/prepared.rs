@@ -8,14 +8,13 @@ use super::component::{Capability, FilterCode, LoadError};
 use super::engine::{Presence, lock};
 use super::filter::WasmFilter;
 use super::health::Health;
-use super::instance::{Data, Instance, StartError};
+use super::instance::{Form, Instance, StartError, TRANSFER_SLACK_BYTES};
 use super::linker::link;
 use crate::capability::{self, kv, log, metrics, rate_limit};
 use crate::chain::FailPolicy;
 use crate::telemetry::{FilterStats, Metrics};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
-use wasmtime::component::InstancePre;
 
 /// One table of the configuration.
 #[derive(Clone, Debug)]
@@ -101,7 +100,7 @@ pub struct Prepared {
     pub(super) health: Health,
     pub(super) fail_policy: FailPolicy,
     pub(super) isolation: Isolation,
-    pre: InstancePre<Data>,
+    form: Form,
     /// The instance that was the probe, for the first worker.
     probe: Mutex<Option<Box<Instance>>>,
 }
@@ -117,6 +116,13 @@ pub(super) struct Shared {
     pub(super) stats: Arc<FilterStats>,
     pub(super) registry: Arc<metrics::Registry>,
     pub(super) start: Instant,
+}
+
+impl Shared {
+    /// Bytes that one call may hand to the host before what it hands over is not even looked at.
+    pub(super) fn transfer_bytes_max(&self) -> usize {
+        self.transfer_bytes.saturating_add(TRANSFER_SLACK_BYTES)
+    }
 }
 
 /// The capabilities a filter was granted, with the state behind them.
@@ -174,9 +180,11 @@ impl Prepared {
             transfer_bytes,
         });
         let health = Health::new(shared.clone(), numbers.workers());
+        let presence = code.runtime.presence();
+        let form = Form::choose(&code, pre, &granted, &shared, &presence)
+            .map_err(|error| load_error(&shared.name, error))?;
         let probe = Mutex::default();
-        let prepared = Prepared { code, shared, health, fail_policy, isolation, pre, probe };
-        let presence = prepared.code.runtime.presence();
+        let prepared = Prepared { code, shared, health, fail_policy, isolation, form, probe };
         let instance = prepared
             .instantiate(&presence, usize::MAX)
             .map_err(|error| load_error(&prepared.shared.name, error))?;
@@ -232,7 +240,7 @@ impl Prepared {
         presence: &Presence,
         worker: usize,
     ) -> Result<Instance, StartError> {
-        Instance::new(&self.code, &self.pre, &self.shared, presence, worker)
+        Instance::new(&self.code, &self.form, &self.shared, presence, worker)
     }
 }
 

@@ -505,7 +505,7 @@ fn a_thread_that_was_kept_from_running_costs_its_guest_nothing() {
         |hooks, store| {
             // As if every tick of the deadline had passed before the guest's first instruction.
             (0..100).for_each(|_| engine.increment_epoch());
-            hooks.on_request.unwrap().call(store, ())
+            hooks.head(Hook::OnRequest, store)
         },
     );
     assert!(answer.is_ok(), "{answer:?}");
