@@ -6,7 +6,7 @@
 
 use super::answer;
 use super::engine::Presence;
-use super::health::Admission;
+use super::health::{Admission, SAMPLE_EVERY};
 use super::hooks::Hooks as GuestHooks;
 use super::instance::{Crash, Instance};
 use super::prepared::{Isolation, Prepared};
@@ -31,6 +31,8 @@ pub struct WasmFilter {
     presence: Presence,
     /// Empty after a failure, and with `Isolation::PerRequest`.
     instance: RefCell<Option<Box<Instance>>>,
+    /// When `health` is next to be told more than that there was a call.
+    next_sample: Cell<Instant>,
     /// The body hook called last, for the log.
     body_hook: Cell<Hook>,
 }
@@ -52,6 +54,7 @@ impl WasmFilter {
             worker,
             presence,
             instance: RefCell::new(instance),
+            next_sample: Cell::new(Instant::now()),
             body_hook: Cell::new(Hook::OnRequestBody),
         }
     }
@@ -70,7 +73,7 @@ impl WasmFilter {
         call: impl FnOnce(&GuestHooks, &mut Store<Data>) -> wasmtime::Result<R>,
         accept: impl FnOnce(R) -> Result<D, Crash>,
     ) -> Result<D, Failure> {
-        let started = Instant::now();
+        let started = exchange.lap.take().unwrap_or_else(Instant::now);
         let health = &self.prepared.health;
         let admission = health.admit(started);
         if admission == Admission::Refused {
@@ -83,8 +86,16 @@ impl WasmFilter {
         let charged = charged(elapsed, self.prepared.shared.limits.time, body.chunk_bytes);
         exchange.add_filter_time(charged);
         self.prepared.shared.stats.record_call(self.worker, hook, elapsed);
+        exchange.lap = Some(ended);
         let outcome = outcome.and_then(accept);
-        health.report(self.worker, ended, admission, outcome.is_err());
+        let failed = outcome.is_err();
+        // What is told once a second is told by the first call of each.
+        if failed || admission == Admission::Probe || ended >= self.next_sample.get() {
+            self.next_sample.set(ended + SAMPLE_EVERY);
+            health.report(self.worker, ended, admission, failed);
+        } else {
+            health.count(self.worker);
+        }
         outcome.map_err(|crash| self.fail(hook, crash))
     }
 

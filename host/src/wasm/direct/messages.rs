@@ -8,10 +8,10 @@ use super::memory::{
 use crate::chain::exchange::{Exchange, Message};
 use crate::chain::{EditError, Hook};
 use crate::http::fields::Name;
+use crate::http::forwarding::AddressText;
 use crate::wasm::instance::Data;
 use crate::wasm::messages::{fields_of, first, held, readable};
 use crate::wasm::types;
-use std::borrow::Cow;
 use wasmtime::{Linker, Result};
 
 type Edited = std::result::Result<(), EditError>;
@@ -19,14 +19,20 @@ type Edited = std::result::Result<(), EditError>;
 /// `request`; `module` is the interface as the guest's module names it.
 pub(super) fn request(linker: &mut Linker<Data>, module: &str) -> Result<()> {
     let m = module;
-    own_text(linker, m, "method", |exchange| Cow::Borrowed(exchange.request.method.as_str()))?;
-    own_text(linker, m, "scheme", |exchange| Cow::Borrowed(exchange.request.scheme.name()))?;
-    own_text(linker, m, "authority", |exchange| Cow::Borrowed(&exchange.request.authority))?;
-    own_text(linker, m, "path-with-query", |exchange| Cow::Borrowed(&exchange.request.target))?;
-    own_text(linker, m, "path", |exchange| Cow::Borrowed(exchange.request.path()))?;
-    own_text(linker, m, "protocol", |exchange| Cow::Borrowed(exchange.request.protocol.name()))?;
-    own_text(linker, m, "listener", |exchange| Cow::Borrowed(&exchange.listener))?;
-    own_text(linker, m, "client-address", |exchange| Cow::Owned(exchange.client.to_string()))?;
+    text_of(linker, m, "method", |exchange| exchange.request.method.as_str())?;
+    text_of(linker, m, "scheme", |exchange| exchange.request.scheme.name())?;
+    text_of(linker, m, "authority", |exchange| &exchange.request.authority)?;
+    text_of(linker, m, "path-with-query", |exchange| &exchange.request.target)?;
+    text_of(linker, m, "path", |exchange| exchange.request.path())?;
+    text_of(linker, m, "protocol", |exchange| exchange.request.protocol.name())?;
+    text_of(linker, m, "listener", |exchange| &exchange.listener)?;
+    linker.func_wrap(m, "client-address", |mut caller: Caller<'_>, result: u32| {
+        lend(&mut caller, |exchange, caller, guest| {
+            let client = readable(exchange, Message::Request)?.client;
+            let pair = give(&mut *caller, guest, AddressText::new(client).as_str().as_bytes())?;
+            put_list(caller, guest, result, pair)
+        })
+    })?;
     linker.func_wrap(m, "query", |mut caller: Caller<'_>, result: u32| {
         lend(&mut caller, |exchange, caller, guest| {
             let query = readable(exchange, Message::Request)?.request.query();
@@ -223,11 +229,11 @@ fn edits(linker: &mut Linker<Data>, module: &str, message: Message) -> Result<()
 }
 
 /// A function without parameters that gives a text of the request.
-fn own_text(
+fn text_of(
     linker: &mut Linker<Data>,
     module: &str,
     name: &str,
-    of: impl Fn(&Exchange) -> Cow<'_, str> + Send + Sync + 'static,
+    of: impl Fn(&Exchange) -> &str + Send + Sync + 'static,
 ) -> Result<()> {
     linker.func_wrap(module, name, move |mut caller: Caller<'_>, result: u32| {
         lend(&mut caller, |exchange, caller, guest| {
