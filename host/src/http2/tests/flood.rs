@@ -284,11 +284,29 @@ fn more_streams_than_allowed_are_refused() {
 
 #[test]
 fn a_preface_comes_in_time() {
-    let ended = run(attack(Http2Limits::default(), vec![PREFACE[..10].to_vec()]));
-    assert_eq!(ended.error.as_deref(), Some("the connection preface was not completed in time"));
-    assert_eq!(ended.after.as_secs(), 5);
+    // The client's settings belong to it (RFC 9113 section 3.4).
+    let settings = hello();
+    for length in [10, PREFACE.len(), PREFACE.len() + 5, settings.len() - 1] {
+        let ended = run(attack(Http2Limits::default(), vec![settings[..length].to_vec()]));
+        let error = "the connection preface was not completed in time";
+        assert_eq!(ended.error.as_deref(), Some(error), "{length} bytes");
+        assert_eq!(ended.after.as_secs(), 5, "{length} bytes");
+    }
+    let ended = run(attack(Http2Limits::default(), vec![settings]));
+    assert_eq!(ended.error.as_deref(), Some("the peer did not answer a ping"));
     let ended = run(attack(Http2Limits::default(), vec![b"GET / HTTP/1.1\r\n\r\n".to_vec()]));
     assert!(ended.error.is_some_and(|error| error.contains("protocol")));
+}
+
+#[test]
+fn the_first_frame_is_the_settings() {
+    for first in [frame(PING, 0, 0, &[0; 8]), opened(1), frame(SETTINGS, 1, 0, &[])] {
+        let ended = run(attack(Http2Limits::default(), vec![[PREFACE, &first].concat()]));
+        let error = "the peer did not begin with its settings";
+        assert_eq!(ended.error.as_deref(), Some(error), "{first:?}");
+        assert_eq!(ended.goaway, Some(1), "PROTOCOL_ERROR");
+        assert_eq!((ended.requests, ended.after.as_secs()), (0, 0));
+    }
 }
 
 #[test]
