@@ -81,7 +81,7 @@ async fn answer(
         Stop::Respond(_) => None,
     };
     if flow.head_sent.get() || fault == Some(Fault::ClientGone) {
-        responder.abort();
+        responder.abort(fault.unwrap_or(Fault::FilterFailed));
         return fault;
     }
     let (length, source) = match stop {
@@ -95,7 +95,7 @@ async fn answer(
     match deliver(flow, length, source, responder, &mut pump).await {
         Ok(()) => fault,
         Err(undelivered) => {
-            responder.abort();
+            responder.abort(undelivered);
             fault.or(Some(undelivered))
         }
     }
