@@ -48,7 +48,7 @@ impl Folder {
     }
 
     fn first(&self) -> Result<(First, Snapshot, Arc<Metrics>), Problems> {
-        let loaded = config::load(&self.file()).unwrap();
+        let loaded = config::load(&self.file(), "").unwrap();
         let metrics = Metrics::new(WORKERS, SystemTime::now());
         let loader = Loader::with_compiler(Compiler::in_process().unwrap(), metrics.clone());
         let (first, snapshot) = First::build(self.file(), loader, loaded)?;
@@ -161,6 +161,25 @@ fn a_worker_that_passes_a_generation_over_gets_its_sockets_with_the_next() {
     assert_eq!(late.len(), 1);
     assert_eq!(late[0].1.local_addr().unwrap(), actual);
     drop(first);
+}
+
+#[test]
+fn a_socket_is_given_to_its_worker_once_however_late_it_takes_its_part() {
+    let folder = Folder::new("");
+    let (_, running, _) = folder.first().unwrap();
+    let (_, next, _) = folder.first().unwrap();
+    let sockets = |snapshot: &Snapshot, worker| snapshot.take_part(worker).unwrap().sockets.len();
+    assert_eq!(sockets(&running, 0), 1);
+    next.inherit_sockets(&running, |name| name == "in");
+    // Worker 1 comes between the last step of the building and the publication.
+    assert_eq!(sockets(&running, 1), 0);
+    // One each was opened for the generation itself.
+    assert_eq!((sockets(&next, 0), sockets(&next, 1)), (1, 2));
+
+    let (_, running, _) = folder.first().unwrap();
+    let (_, next, _) = folder.first().unwrap();
+    next.inherit_sockets(&running, |name| name != "in");
+    assert_eq!((sockets(&running, 1), sockets(&next, 1)), (1, 1), "it has gone or moved");
 }
 
 #[test]
