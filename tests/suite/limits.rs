@@ -237,3 +237,27 @@ async fn a_client_that_resets_streams_in_a_row_loses_its_connection() {
     .await;
     assert_eq!(sidecar.admin("/livez").await.status, 200);
 }
+
+#[tokio::test]
+async fn the_edits_and_notes_of_an_exchange_are_limited() {
+    let origin = Origin::echo().await;
+    // The limits of time are not what this is about.
+    let keys = "limits = { time = \"2s\", exchange_time = \"5s\" }";
+    let sidecar = Sidecar::new().origin(&origin).guest("greedy", keys).start().await;
+    let edits = "failed to set field `x-edited` of the request: ";
+    for (field, limit, taken_beyond, refusal) in
+        [("x-edits", 256, 256, edits), ("x-notes", 64, 64, ""), ("x-note-bytes", 1024, 0, "")]
+    {
+        for asked in [limit - 1, limit, limit + 1] {
+            let reply = sidecar.get_with("/", &[(field, &asked.to_string())]).await;
+            let text = reply.text();
+            if asked <= limit {
+                let taken = if taken_beyond == 0 { 1 } else { asked };
+                assert_eq!(text, taken.to_string(), "{field}: {asked}");
+            } else {
+                let expected = format!("{taken_beyond}: {refusal}");
+                assert!(text.starts_with(&expected) && text.contains("exceed"), "{field}: {text}");
+            }
+        }
+    }
+}
