@@ -1,6 +1,8 @@
 //! Generations made, refused and published, with shipped filters, real files and real sockets.
 
-use super::{Attempt, Cause, First, Loader, Outcome, Problems, Refused, Reloader};
+use super::{
+    Attempt, Cause, First, Loader, Outcome, Problems, Refused, Reloader, State, WAITING_MAX,
+};
 use crate::config;
 use crate::shutdown::{Shutdown, Stage};
 use crate::snapshot::{Shared, Snapshot};
@@ -9,8 +11,9 @@ use crate::wasm::Compiler;
 use arc_swap::ArcSwap;
 use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
+use std::sync::mpsc::sync_channel;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant, SystemTime};
 use tokio::sync::watch;
 
@@ -310,4 +313,17 @@ fn the_watch_can_be_turned_off_and_on() {
     assert_eq!(asked(&reloader).unwrap(), 2);
     folder.save(&headers("1"));
     published(&shared, 3);
+}
+
+#[test]
+fn reloads_over_the_number_that_may_wait_are_refused() {
+    // Nobody takes them.
+    let (requests, receiver) = sync_channel(WAITING_MAX);
+    let state = State { last: Mutex::default(), listening: Mutex::default() };
+    let reloader = Reloader { requests, state: Arc::new(state) };
+    let mut waiting: Vec<_> = (0..WAITING_MAX).map(|_| reloader.reload(Cause::Admin)).collect();
+    assert!(waiting.iter_mut().all(|it| it.try_recv().is_err()));
+    assert!(matches!(asked(&reloader), Err(Refused::TooMany)));
+    drop(receiver.recv().unwrap());
+    assert!(reloader.reload(Cause::Admin).try_recv().is_err(), "there is room again");
 }

@@ -2,6 +2,7 @@
 
 use super::component::LoadError;
 use super::filter::WasmFilter;
+use super::limits::PARTS_MAX;
 use super::prepared::{Isolation, Limits, Prepared};
 use super::testing::{
     Import, LIFT, LIFT_BODIES, LIFT_CONFIGURE, LIFT_ENDS, PROCEED, component, filter, load, logged,
@@ -147,6 +148,37 @@ fn memory_has_a_limit() {
             false => assert_eq!(decision.unwrap_err().kind, FailureKind::Memory, "{pages}"),
         }
         assert_eq!(request(&filter, &mut Box::default()), Ok(HeadDecision::Proceed));
+    }
+}
+
+#[test]
+fn a_guest_that_calls_itself_without_end_traps() {
+    let functions = format!(
+        r#"(func $down (param i32)
+             (if (local.get 0) (then (call $down (i32.sub (local.get 0) (i32.const 1))))))
+           (func (export "on-request") (result i32)
+             (call $down (i32.const 1000))
+             (call $header (i32.const 1024) (i32.const 1) (i32.const 600))
+             (if (i32.load8_u (i32.const 600)) (then (call $down (i32.const -1))))
+             {PROCEED})"#
+    );
+    let filter = filter(spec(), &component(&[Import::Request], "x", &functions, LIFT));
+    let message = assert_survives(&filter, FailureKind::Trap);
+    assert!(message.contains("stack"), "{message}");
+}
+
+#[test]
+fn the_parts_of_a_component_have_a_limit() {
+    // Two modules are there without those that are added.
+    for (parts, fine) in [(PARTS_MAX - 1, true), (PARTS_MAX, true), (PARTS_MAX + 1, false)] {
+        let more = "(core instance (instantiate $empty))".repeat(parts - 2);
+        let exports = format!("(core module $empty) {more} {LIFT}");
+        let functions = format!(r#"(func (export "on-request") (result i32) {PROCEED})"#);
+        let built = prepare(spec(), &component(&[], "", &functions, &exports));
+        assert_eq!(built.is_ok(), fine, "{parts}");
+        if let Err(refused) = built {
+            assert!(matches!(refused, LoadError::Start { .. }), "{refused:?}");
+        }
     }
 }
 
