@@ -16,7 +16,7 @@ async fn windows(client: &mut Frames) -> (u32, u32) {
     let settings = client.agree().await.payload;
     let name = INITIAL_WINDOW_SIZE.to_be_bytes();
     let pair = settings.chunks_exact(6).find(|pair| pair[..2] == name).expect("it is told");
-    let stream = u32::from_be_bytes(pair[2..].try_into().unwrap());
+    let stream = u32::from_be_bytes(pair[2..].try_into().expect("a value has four bytes"));
     let update = client.until(|it| it.kind == WINDOW_UPDATE && it.stream == 0).await;
     (stream, 65_535 + update.number())
 }

@@ -9,6 +9,7 @@ use super::engine::Presence;
 use super::health::Admission;
 use super::instance::{Crash, Hooks as GuestHooks, Instance};
 use super::prepared::{Isolation, Prepared};
+use super::replacement::{Progress, Replacement};
 use super::types::{self, Outcome as GuestOutcome};
 use crate::chain::{
     BodyDecision, Exchange, FailPolicy, Failure, FailureKind, Filter, HeadDecision, Hook, Hooks,
@@ -31,6 +32,8 @@ pub struct WasmFilter {
     presence: Presence,
     /// Empty after a failure, and with `Isolation::PerRequest`.
     instance: RefCell<Option<Box<Instance>>>,
+    /// What a filter that is slow to make gets after a failure.
+    replacement: RefCell<Option<Replacement>>,
     /// The body hook called last, for the log.
     body_hook: Cell<Hook>,
 }
@@ -52,6 +55,7 @@ impl WasmFilter {
             worker,
             presence,
             instance: RefCell::new(instance),
+            replacement: RefCell::default(),
             body_hook: Cell::new(Hook::OnRequestBody),
         }
     }
@@ -70,6 +74,11 @@ impl WasmFilter {
         call: impl FnOnce(&GuestHooks, &mut Store<Data>) -> wasmtime::Result<R>,
         accept: impl FnOnce(R) -> Result<D, Crash>,
     ) -> Result<D, Failure> {
+        if self.replacement.borrow().is_some() && !self.replaced(hook) {
+            // Like quarantine: the calls that were refused say nothing about the filter's health.
+            let message = "a new instance is being made".to_owned();
+            return Err(self.count(Failure { kind: FailureKind::Unavailable, message }));
+        }
         let started = Instant::now();
         let health = &self.prepared.health;
         let admission = health.admit(started);
@@ -116,8 +125,40 @@ impl WasmFilter {
             }
             Err(crash) => {
                 self.prepared.shared.stats.instance_retired(self.worker);
+                if self.prepared.is_slow_to_make() {
+                    *self.replacement.borrow_mut() = self.begin_replacement();
+                }
                 Err(crash)
             }
+        }
+    }
+
+    fn begin_replacement(&self) -> Option<Replacement> {
+        Replacement::begin(&self.prepared, self.worker)
+    }
+
+    /// Takes the new instance, if it is there by now.
+    fn replaced(&self, hook: Hook) -> bool {
+        let mut replacement = self.replacement.borrow_mut();
+        match replacement.as_ref().map(Replacement::progress) {
+            Some(Progress::Making) => false,
+            Some(Progress::Done(Ok(instance))) => {
+                self.prepared.shared.stats.instance_created(self.worker);
+                *self.instance.borrow_mut() = Some(instance);
+                *replacement = None;
+                true
+            }
+            Some(Progress::Done(Err(error))) => {
+                let message = error.message();
+                self.log(hook, &Crash { kind: FailureKind::Unavailable, message });
+                *replacement = self.begin_replacement();
+                false
+            }
+            Some(Progress::Lost) => {
+                *replacement = self.begin_replacement();
+                false
+            }
+            None => true,
         }
     }
 
@@ -153,18 +194,22 @@ impl WasmFilter {
         }
     }
 
-    /// Writes the one log line of a failure.
     fn fail(&self, hook: Hook, crash: Crash) -> Failure {
+        self.log(hook, &crash);
         let Crash { kind, message } = crash;
+        self.count(Failure { kind, message })
+    }
+
+    /// Writes the one log line of a failure.
+    fn log(&self, hook: Hook, crash: &Crash) {
         tracing::error!(
             filter = %self.prepared.shared.name,
             version = %self.prepared.shared.version,
             hook = hook.name(),
-            reason = kind.name(),
-            detail = %message,
+            reason = crash.kind.name(),
+            detail = %crash.message,
             "a filter failed"
         );
-        self.count(Failure { kind, message })
     }
 
     fn count(&self, failure: Failure) -> Failure {

@@ -9,7 +9,9 @@ use super::engine::{Presence, lock};
 use super::filter::WasmFilter;
 use super::health::Health;
 use super::instance::{Data, Instance, StartError};
+use super::limits::thread_time;
 use super::linker::link;
+use super::replacement::MAKE_TIME_MAX;
 use crate::capability::{self, kv, log, metrics, rate_limit};
 use crate::chain::FailPolicy;
 use crate::telemetry::{FilterStats, Metrics};
@@ -102,6 +104,8 @@ pub struct Prepared {
     pub(super) fail_policy: FailPolicy,
     pub(super) isolation: Isolation,
     pre: InstancePre<Data>,
+    /// Processor time that making the probe took.
+    pub(super) make_time: Duration,
     /// The instance that was the probe, for the first worker.
     probe: Mutex<Option<Box<Instance>>>,
 }
@@ -175,11 +179,17 @@ impl Prepared {
         });
         let health = Health::new(shared.clone(), numbers.workers());
         let probe = Mutex::default();
-        let prepared = Prepared { code, shared, health, fail_policy, isolation, pre, probe };
+        let make_time = Duration::ZERO;
+        let mut prepared =
+            Prepared { code, shared, health, fail_policy, isolation, pre, make_time, probe };
         let presence = prepared.code.runtime.presence();
+        let begun = thread_time();
         let instance = prepared
             .instantiate(&presence, usize::MAX)
             .map_err(|error| load_error(&prepared.shared.name, error))?;
+        if let (Some(begun), Some(ended)) = (begun, thread_time()) {
+            prepared.make_time = ended.saturating_sub(begun);
+        }
         *lock(&prepared.probe) = Some(Box::new(instance));
         Ok(Arc::new(prepared))
     }
@@ -225,6 +235,12 @@ impl Prepared {
     /// The filter's own metrics.
     pub fn registry(&self) -> &Arc<metrics::Registry> {
         &self.shared.registry
+    }
+
+    /// Would a worker that makes a new instance keep its other requests waiting for long? With an
+    /// instance for every exchange there is nothing to be had ahead of time.
+    pub(super) fn is_slow_to_make(&self) -> bool {
+        self.isolation == Isolation::PerWorker && self.make_time > MAKE_TIME_MAX
     }
 
     pub(super) fn instantiate(

@@ -5,11 +5,13 @@ mod calls;
 mod failures;
 mod limits;
 mod loading;
+mod replacement;
 
 use super::component::LoadError;
 use super::filter::WasmFilter;
 use super::limits::PARTS_MAX;
 use super::prepared::{Isolation, Limits, Prepared};
+use super::replacement::MAKE_TIME_MAX;
 use super::testing::{
     Import, LIFT, LIFT_BODIES, LIFT_CONFIGURE, LIFT_ENDS, PROCEED, component, filter, load, logged,
     numbers, on_request, prepare, request, spec,
