@@ -1,5 +1,6 @@
 //! What the tests of Pillion stand on: a running sidecar (`sidecar`), origins behind it (`origin`),
-//! clients before it (`client`, `wire`, `frames`), outside programs (`peer`), and the guests they load.
+//! clients before it (`client`, `wire`, `frames`), outside programs (`peer`), and the guests they
+//! load.
 //!
 //! Everything here speaks to Pillion from outside: over sockets, signals, files and its log.
 

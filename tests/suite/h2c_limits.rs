@@ -1,5 +1,5 @@
-//! The limits of an HTTP/2 connection, frame by frame: below and at each of them the connection goes
-//! on, one above it does not.
+//! The limits of an HTTP/2 connection, frame by frame: below and at each of them it goes on, one above
+//! it does not.
 
 use pillion_tests::frames::*;
 use pillion_tests::{Frame, Frames, Origin, Sidecar, within};
@@ -77,8 +77,52 @@ async fn a_client_that_sends_more_than_its_windows_is_stopped() {
     }
 }
 
-/// Sends `sender` as much of a body as it is given room for, in pieces of 512 bytes, and tells how
-/// many bytes were taken out of its window of 1 KiB when `receiver` takes none.
+#[tokio::test]
+async fn an_origin_that_sends_more_than_its_windows_is_stopped() {
+    let (given, mut accepted) = mpsc::channel(1);
+    let origin = Origin::script(move |wire, _| {
+        let given = given.clone();
+        async move {
+            let _ = given.send(Frames::accept(wire, &[]).await).await;
+        }
+    })
+    .await;
+    for (limits, told, limit, stream_only) in [
+        ("h2_stream_window = \"1KiB\"", (1024, 1024 * 1024), 1024, true),
+        (
+            "h2_connection_window = \"128KiB\"\nh2_stream_window = \"1MiB\"",
+            (1024 * 1024, 128 * 1024),
+            128 * 1024,
+            false,
+        ),
+    ] {
+        for bytes in [limit - 1, limit, limit + 1] {
+            let setup = Sidecar::new().origin(&origin).h2c().upstream_limits(limits);
+            let sidecar = setup.listener_limits("buffer_bytes = \"4KiB\"").start().await;
+            // A client that takes nothing, so that no more than the buffer is taken of an answer.
+            let window = [(INITIAL_WINDOW_SIZE, 0)];
+            let mut client = Frames::connect(sidecar.address(), &window).await;
+            client.send(HEADERS, END_HEADERS | END_STREAM, 1, GET).await;
+            let mut server = within("the origin", accepted.recv()).await.unwrap();
+            assert_eq!(windows(&mut server).await, told);
+            server.until(|it| it.kind == HEADERS).await;
+            server.send(HEADERS, END_HEADERS, 1, OK).await;
+            fill(&mut server, 1, bytes).await;
+            if bytes <= limit {
+                let stopped = server.settled().await.iter().any(|it| it.kind == RST_STREAM);
+                assert!(!stopped, "{bytes} bytes");
+            } else if stream_only {
+                let reset = server.until(|it| it.kind == RST_STREAM).await;
+                assert_eq!((reset.stream, reset.number()), (1, FLOW_CONTROL_ERROR));
+            } else {
+                assert_eq!(server.goaway().await, Some(FLOW_CONTROL_ERROR));
+            }
+        }
+    }
+}
+
+/// Has `sender` send as much of a body as it is given room for, in pieces of 512 bytes. How many
+/// bytes were taken out of its window of 1 KiB when `receiver` takes none?
 async fn taken(sender: &mut Frames, receiver: &mut Frames, at_least: u32) -> u32 {
     let (mut room, mut taken) = (1024, 0);
     let piece = [b'x'; 512];
