@@ -10,6 +10,7 @@ mod filters;
 mod forwarding;
 mod guests;
 mod h2c;
+mod h2c_limits;
 mod headers;
 mod layers;
 mod limits;

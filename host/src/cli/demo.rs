@@ -82,7 +82,8 @@ fn wanted(arguments: &Arguments) -> Addresses {
 /// The addresses of a file that is there. One that is as it was written makes way for other
 /// addresses; one that was edited does not.
 fn kept(arguments: &Arguments, file: &Path, found: &str) -> anyhow::Result<Addresses> {
-    let loaded = config::load(file).map_err(|problems| anyhow!("{problems}"))?;
+    let loaded = config::load(file, "choose another folder with `--dir DIR`")
+        .map_err(|problems| anyhow!("{problems}"))?;
     let addresses = of(&loaded.config).with_context(|| {
         format!("`{}` is no file of the demo; name another folder with `--dir`", file.display())
     })?;

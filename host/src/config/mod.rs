@@ -134,14 +134,14 @@ impl std::fmt::Debug for SecretValues {
     }
 }
 
-/// Reads and checks the file at `path`, with the environment of this process.
+/// Reads and checks the file at `path`, with the environment of this process. `help` says what to do
+/// where it cannot be read, which is another thing for each way of naming it.
 ///
 /// # Errors
 /// Everything that keeps the file from being used, warnings included.
-pub fn load(path: &Path) -> Result<Loaded, Diagnostics> {
+pub fn load(path: &Path, help: &str) -> Result<Loaded, Diagnostics> {
     let name = path.display().to_string();
     let unreadable = |error: std::io::Error| {
-        let help = "name the file with `-c FILE`";
         Diagnostic::about_file(&name, format!("cannot read the configuration: {error}"), help)
     };
     let source = std::path::absolute(path).map_err(unreadable)?;

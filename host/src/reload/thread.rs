@@ -21,6 +21,8 @@ pub const DEBOUNCE: Duration = Duration::from_millis(5);
 pub const DEBOUNCE_MAX: Duration = Duration::from_millis(200);
 /// A file that cannot be used may be half written: it is reported when nothing more came in this time.
 pub const SECOND_LOOK: Duration = Duration::from_millis(50);
+/// What to do about a configuration file that is gone.
+const HELP_UNREADABLE: &str = "put the file back where it was";
 /// Second looks in a row.
 const SECOND_LOOKS_MAX: usize = 20;
 /// Pauses between looking whether generations before are gone; they double.
@@ -189,7 +191,8 @@ impl Reload {
             return Err(Refused::Stopping);
         }
         let refused = |problems: super::Problems| Refused::Problems(problems);
-        let loaded = config::load(&self.path).map_err(|problems| refused(problems.into()))?;
+        let loaded = config::load(&self.path, HELP_UNREADABLE)
+            .map_err(|problems| refused(problems.into()))?;
         let running = self.shared.snapshot.load_full();
         let built = build::next(&mut self.loader, &loaded, &running, &self.listening);
         // A file that failed is watched too: saving it may be what is missing.
@@ -209,6 +212,8 @@ impl Reload {
         for warning in &loaded.warnings {
             tracing::warn!(%warning, "the configuration has a doubtful part");
         }
+        let stays = |name: &str| self.listening.get(name) == built.listening.get(name);
+        built.snapshot.inherit_sockets(&running, stays);
         self.listening = built.listening;
         *lock(&self.state.listening) = self.listening.clone();
         let snapshot = Arc::new(built.snapshot);

@@ -10,6 +10,7 @@ use super::health::{Admission, SAMPLE_EVERY};
 use super::hooks::Hooks as GuestHooks;
 use super::instance::{Crash, Instance};
 use super::prepared::{Isolation, Prepared};
+use super::replacement::{Progress, Replacement};
 use crate::chain::{
     BodyDecision, Exchange, FailPolicy, Failure, FailureKind, Filter, HeadDecision, Hook, Hooks,
     Outcome,
@@ -33,6 +34,8 @@ pub struct WasmFilter {
     instance: RefCell<Option<Box<Instance>>>,
     /// When `health` is next to be told more than that there was a call.
     next_sample: Cell<Instant>,
+    /// What a filter that is slow to make gets after a failure.
+    replacement: RefCell<Option<Replacement>>,
     /// The body hook called last, for the log.
     body_hook: Cell<Hook>,
 }
@@ -55,6 +58,7 @@ impl WasmFilter {
             presence,
             instance: RefCell::new(instance),
             next_sample: Cell::new(Instant::now()),
+            replacement: RefCell::default(),
             body_hook: Cell::new(Hook::OnRequestBody),
         }
     }
@@ -73,6 +77,11 @@ impl WasmFilter {
         call: impl FnOnce(&GuestHooks, &mut Store<Data>) -> wasmtime::Result<R>,
         accept: impl FnOnce(R) -> Result<D, Crash>,
     ) -> Result<D, Failure> {
+        if self.replacement.borrow().is_some() && !self.replaced(hook) {
+            // Like quarantine: the calls that were refused say nothing about the filter's health.
+            let message = "a new instance is being made".to_owned();
+            return Err(self.count(Failure { kind: FailureKind::Unavailable, message }));
+        }
         let started = exchange.lap.take().unwrap_or_else(Instant::now);
         let health = &self.prepared.health;
         let admission = health.admit(started);
@@ -127,8 +136,40 @@ impl WasmFilter {
             }
             Err(crash) => {
                 self.prepared.shared.stats.instance_retired(self.worker);
+                if self.prepared.is_slow_to_make() {
+                    *self.replacement.borrow_mut() = self.begin_replacement();
+                }
                 Err(crash)
             }
+        }
+    }
+
+    fn begin_replacement(&self) -> Option<Replacement> {
+        Replacement::begin(&self.prepared, self.worker)
+    }
+
+    /// Takes the new instance, if it is there by now.
+    fn replaced(&self, hook: Hook) -> bool {
+        let mut replacement = self.replacement.borrow_mut();
+        match replacement.as_ref().map(Replacement::progress) {
+            Some(Progress::Making) => false,
+            Some(Progress::Done(Ok(instance))) => {
+                self.prepared.shared.stats.instance_created(self.worker);
+                *self.instance.borrow_mut() = Some(instance);
+                *replacement = None;
+                true
+            }
+            Some(Progress::Done(Err(error))) => {
+                let message = error.message();
+                self.log(hook, &Crash { kind: FailureKind::Unavailable, message });
+                *replacement = self.begin_replacement();
+                false
+            }
+            Some(Progress::Lost) => {
+                *replacement = self.begin_replacement();
+                false
+            }
+            None => true,
         }
     }
 
@@ -164,18 +205,22 @@ impl WasmFilter {
         }
     }
 
-    /// Writes the one log line of a failure.
     fn fail(&self, hook: Hook, crash: Crash) -> Failure {
+        self.log(hook, &crash);
         let Crash { kind, message } = crash;
+        self.count(Failure { kind, message })
+    }
+
+    /// Writes the one log line of a failure.
+    fn log(&self, hook: Hook, crash: &Crash) {
         tracing::error!(
             filter = %self.prepared.shared.name,
             version = %self.prepared.shared.version,
             hook = hook.name(),
-            reason = kind.name(),
-            detail = %message,
+            reason = crash.kind.name(),
+            detail = %crash.message,
             "a filter failed"
         );
-        self.count(Failure { kind, message })
     }
 
     fn count(&self, failure: Failure) -> Failure {

@@ -21,6 +21,7 @@ mod limits;
 mod linker;
 mod messages;
 mod output;
+mod replacement;
 mod trust;
 mod types;
 mod wasi;

@@ -9,7 +9,9 @@ use super::engine::{Presence, lock};
 use super::filter::WasmFilter;
 use super::health::Health;
 use super::instance::{Form, Instance, StartError, TRANSFER_SLACK_BYTES};
+use super::limits::thread_time;
 use super::linker::link;
+use super::replacement::MAKE_TIME_MAX;
 use crate::capability::{self, kv, log, metrics, rate_limit};
 use crate::chain::FailPolicy;
 use crate::telemetry::{FilterStats, Metrics};
@@ -101,6 +103,8 @@ pub struct Prepared {
     pub(super) fail_policy: FailPolicy,
     pub(super) isolation: Isolation,
     form: Form,
+    /// Processor time that making the probe took.
+    pub(super) make_time: Duration,
     /// The instance that was the probe, for the first worker.
     probe: Mutex<Option<Box<Instance>>>,
 }
@@ -184,10 +188,16 @@ impl Prepared {
         let form = Form::choose(&code, pre, &granted, &shared, &presence)
             .map_err(|error| load_error(&shared.name, error))?;
         let probe = Mutex::default();
-        let prepared = Prepared { code, shared, health, fail_policy, isolation, form, probe };
+        let make_time = Duration::ZERO;
+        let mut prepared =
+            Prepared { code, shared, health, fail_policy, isolation, form, make_time, probe };
+        let begun = thread_time();
         let instance = prepared
             .instantiate(&presence, usize::MAX)
             .map_err(|error| load_error(&prepared.shared.name, error))?;
+        if let (Some(begun), Some(ended)) = (begun, thread_time()) {
+            prepared.make_time = ended.saturating_sub(begun);
+        }
         *lock(&prepared.probe) = Some(Box::new(instance));
         Ok(Arc::new(prepared))
     }
@@ -233,6 +243,12 @@ impl Prepared {
     /// The filter's own metrics.
     pub fn registry(&self) -> &Arc<metrics::Registry> {
         &self.shared.registry
+    }
+
+    /// Would a worker that makes a new instance keep its other requests waiting for long? With an
+    /// instance for every exchange there is nothing to be had ahead of time.
+    pub(super) fn is_slow_to_make(&self) -> bool {
+        self.isolation == Isolation::PerWorker && self.make_time > MAKE_TIME_MAX
     }
 
     pub(super) fn instantiate(
