@@ -251,6 +251,11 @@ impl Prepared {
         self.isolation == Isolation::PerWorker && self.make_time > MAKE_TIME_MAX
     }
 
+    /// Is it run as the module inside its component?
+    pub fn runs_directly(&self) -> bool {
+        matches!(self.form, Form::Direct(_))
+    }
+
     pub(super) fn instantiate(
         &self,
         presence: &Presence,

@@ -3,6 +3,7 @@
 mod bodies;
 mod calls;
 mod failures;
+mod forms;
 mod limits;
 mod loading;
 mod replacement;
