@@ -5,6 +5,7 @@
 mod compile;
 mod demo;
 mod demo_app;
+mod filter;
 mod run;
 mod schema;
 mod status;
@@ -38,6 +39,8 @@ enum Verb {
     Schema,
     /// Compile filters ahead of time, into the cache
     Compile(compile::Arguments),
+    /// Make, build and look at filters
+    Filter(filter::Arguments),
     /// Show what a running sidecar is doing
     Status(status::Arguments),
     /// Try everything out: an app, a sidecar before it, and commands to try
@@ -58,6 +61,7 @@ pub fn main() -> ExitCode {
         Verb::Validate(arguments) => validate::main(arguments),
         Verb::Schema => schema::main(),
         Verb::Compile(arguments) => compile::main(arguments),
+        Verb::Filter(arguments) => filter::main(arguments),
         Verb::Status(arguments) => status::main(&arguments),
         Verb::Demo(arguments) => demo::main(arguments),
     };

@@ -10,6 +10,7 @@ pub mod component;
 pub mod engine;
 pub mod filter;
 pub mod health;
+pub mod origin;
 pub mod prepared;
 
 mod answer;
@@ -33,4 +34,5 @@ pub use compile::CompileLimits;
 pub use component::{Capability, FilterCode, LoadError};
 pub use engine::Runtime;
 pub use filter::WasmFilter;
-pub use prepared::{FilterSpec, Grants, Isolation, Limits, Prepared};
+pub use origin::Origin;
+pub use prepared::{FilterSpec, Grants, Isolation, Limits, Prepared, check_imports};

@@ -127,6 +127,18 @@ pub(super) struct Granted {
 }
 
 impl Granted {
+    /// State is made for what the filter uses, and for nothing else.
+    fn new(name: &str, grants: Grants, code: &FilterCode, state: &capability::State) -> Self {
+        let uses = |capability| code.imports().contains(&capability);
+        let kv = grants.kv.filter(|_| uses(Capability::Kv));
+        let rate_limit = grants.rate_limit.filter(|_| uses(Capability::RateLimit));
+        Granted {
+            kv: kv.map(|grant| state.kv(name, grant)),
+            rate_limit: rate_limit.map(|policy| state.rate_limit(name, policy)),
+            grants,
+        }
+    }
+
     pub(super) fn has(&self, capability: Capability) -> bool {
         match capability {
             Capability::Log => self.grants.log,
@@ -150,15 +162,7 @@ impl Prepared {
         numbers: &Metrics,
     ) -> Result<Arc<Self>, LoadError> {
         let FilterSpec { name, config_json, grants, limits, fail_policy, isolation } = spec;
-        let uses = |capability| code.imports().contains(&capability);
-        let granted = Granted {
-            kv: grants.kv.filter(|_| uses(Capability::Kv)).map(|kv| capabilities.kv(&name, kv)),
-            rate_limit: grants
-                .rate_limit
-                .filter(|_| uses(Capability::RateLimit))
-                .map(|policy| capabilities.rate_limit(&name, policy)),
-            grants,
-        };
+        let granted = Granted::new(&name, grants, &code, capabilities);
         let pre = link(&name, &code, &granted)?;
         let value_bytes = granted.grants.kv.as_ref().map_or(0, |kv| kv.value_bytes);
         let transfer_bytes = limits.body_bytes.max(limits.local_reply_bytes).max(value_bytes);
@@ -234,6 +238,24 @@ impl Prepared {
     ) -> Result<Instance, StartError> {
         Instance::new(&self.code, &self.pre, &self.shared, presence, worker)
     }
+}
+
+/// Whether a filter would link if it were granted everything it imports. Runs nothing of it.
+///
+/// # Errors
+/// It imports what no filter gets.
+pub fn check_imports(name: &str, code: &FilterCode) -> Result<(), LoadError> {
+    let per = Duration::from_secs(1);
+    let grants = Grants {
+        log: true,
+        clock: true,
+        random: true,
+        metrics: true,
+        kv: Some(kv::KvGrant::default()),
+        rate_limit: Some(rate_limit::Policy { requests: 1, per, burst: 1, keys: 1 }),
+    };
+    let state = capability::State::new(Instant::now());
+    link(name, code, &Granted::new(name, grants, code, &state)).map(drop)
 }
 
 fn load_error(name: &str, error: StartError) -> LoadError {
