@@ -115,7 +115,7 @@ mod tests {
 
     #[test]
     fn names_are_cut_and_made_harmless() {
-        let of = |length| {
+        let of = |length: usize| {
             let name = "\u{1b}".to_owned() + &"x".repeat(length - 1);
             Origin::of(&component(&[producers(&[(&name, "")])])).tools.remove(0)
         };

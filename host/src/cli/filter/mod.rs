@@ -2,7 +2,10 @@
 //!
 //! One file for each verb; this one has what they say alike.
 
+mod files;
 mod inspect;
+mod new;
+mod sdk;
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -15,13 +18,19 @@ pub(super) struct Arguments {
 
 #[derive(Debug, clap::Subcommand)]
 enum Verb {
+    /// Make a project for a filter, with tests and a workflow for CI
+    New(new::Arguments),
     /// Say what a component is: its hooks, what it imports, and the table that lets it run
     Inspect(inspect::Arguments),
+    /// Put the SDK of this Pillion in place of the one that a project has
+    Vendor(sdk::Arguments),
 }
 
 pub(super) fn main(arguments: Arguments) -> anyhow::Result<ExitCode> {
     match arguments.verb {
+        Verb::New(arguments) => new::main(&arguments),
         Verb::Inspect(arguments) => inspect::main(&arguments),
+        Verb::Vendor(arguments) => sdk::main(&arguments),
     }
 }
 
