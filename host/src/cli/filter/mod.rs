@@ -2,6 +2,7 @@
 //!
 //! One file for each verb; this one has what they say alike.
 
+mod build;
 mod files;
 mod inspect;
 mod new;
@@ -20,6 +21,8 @@ pub(super) struct Arguments {
 enum Verb {
     /// Make a project for a filter, with tests and a workflow for CI
     New(new::Arguments),
+    /// Build the component of a project
+    Build(build::Arguments),
     /// Say what a component is: its hooks, what it imports, and the table that lets it run
     Inspect(inspect::Arguments),
     /// Put the SDK of this Pillion in place of the one that a project has
@@ -29,6 +32,7 @@ enum Verb {
 pub(super) fn main(arguments: Arguments) -> anyhow::Result<ExitCode> {
     match arguments.verb {
         Verb::New(arguments) => new::main(&arguments),
+        Verb::Build(arguments) => build::main(&arguments),
         Verb::Inspect(arguments) => inspect::main(&arguments),
         Verb::Vendor(arguments) => sdk::main(&arguments),
     }
