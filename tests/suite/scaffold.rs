@@ -13,7 +13,7 @@ use std::process::{Command, Stdio};
 fn empty_directory(test: &str) -> PathBuf {
     let path = target().join("tmp/scaffold").join(test);
     let _ = std::fs::remove_dir_all(&path);
-    std::fs::create_dir_all(&path).unwrap();
+    std::fs::create_dir_all(&path).expect("the target directory can be written");
     path
 }
 
@@ -22,7 +22,7 @@ fn run(mut command: Command, place: &Path) -> (i32, String, String) {
     command.current_dir(place).stdin(Stdio::null());
     // Dependencies are built once for all runs.
     command.env("CARGO_TARGET_DIR", target().join("scaffold"));
-    let output = command.output().unwrap();
+    let output = command.output().expect("the command can be started");
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     (output.status.code().unwrap_or(-1), text(&output.stdout), text(&output.stderr))
 }
@@ -37,7 +37,7 @@ fn filter(arguments: &[&str], place: &Path) -> (i32, String, String) {
 fn path_with(directory: &Path) -> OsString {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let places = [directory.to_owned()].into_iter().chain(std::env::split_paths(&path));
-    std::env::join_paths(places).unwrap()
+    std::env::join_paths(places).expect("no directory of ours has a colon")
 }
 
 #[test]

@@ -2,10 +2,12 @@
 //!
 //! Exit codes: 0 fine, 1 findings or failure, 2 wrong usage.
 
+mod ask;
 mod compile;
 mod demo;
 mod demo_app;
 mod filter;
+mod local;
 mod run;
 mod schema;
 mod status;
