@@ -4,6 +4,7 @@
 mod access_log;
 mod admin;
 mod cli;
+mod dev;
 mod documents;
 mod drain;
 mod filters;

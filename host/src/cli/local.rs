@@ -6,7 +6,7 @@ use anyhow::{Context, anyhow};
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpListener};
 
 /// What the command line says of it.
-#[derive(Clone, Copy, Debug, Default, clap::Args)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::Args)]
 pub(super) struct Wanted {
     /// Where the app listens [default: 127.0.0.1:3000]
     #[arg(long, value_name = "ADDR")]

@@ -6,6 +6,7 @@ mod ask;
 mod compile;
 mod demo;
 mod demo_app;
+mod dev;
 mod filter;
 mod local;
 mod run;
@@ -43,6 +44,8 @@ enum Verb {
     Compile(compile::Arguments),
     /// Make, build and look at filters
     Filter(filter::Arguments),
+    /// Develop a filter: on every save, build it, play its cases, swap it into a running sidecar
+    Dev(dev::Arguments),
     /// Show what a running sidecar is doing
     Status(status::Arguments),
     /// Try everything out: an app, a sidecar before it, and commands to try
@@ -63,6 +66,7 @@ pub fn main() -> ExitCode {
         Verb::Validate(arguments) => validate::main(arguments),
         Verb::Schema => schema::main(),
         Verb::Compile(arguments) => compile::main(arguments),
+        Verb::Dev(arguments) => dev::main(arguments),
         Verb::Filter(arguments) => filter::main(arguments),
         Verb::Status(arguments) => status::main(&arguments),
         Verb::Demo(arguments) => demo::main(arguments),

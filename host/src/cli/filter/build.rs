@@ -40,7 +40,7 @@ pub(super) fn main(arguments: &Arguments) -> anyhow::Result<ExitCode> {
 }
 
 /// The folder of the manifest that `place` is in or below.
-pub(super) fn find(place: &Path) -> anyhow::Result<PathBuf> {
+pub(in super::super) fn find(place: &Path) -> anyhow::Result<PathBuf> {
     let from = std::fs::canonicalize(place)
         .with_context(|| format!("failed to find `{}`", place.display()))?;
     let found = from.ancestors().find(|folder| folder.join("Cargo.toml").is_file());
@@ -54,7 +54,10 @@ pub(super) fn find(place: &Path) -> anyhow::Result<PathBuf> {
 }
 
 /// Builds the project, and returns where its components are. None: cargo failed and has said why.
-pub(super) fn build(project: &Path, profile: &[&str]) -> anyhow::Result<Option<Vec<PathBuf>>> {
+pub(in super::super) fn build(
+    project: &Path,
+    profile: &[&str],
+) -> anyhow::Result<Option<Vec<PathBuf>>> {
     ensure_target(project)?;
     let mut command = Command::new("cargo");
     command.args(["build", "--target", TARGET, "--message-format", "json-render-diagnostics"]);
@@ -106,7 +109,7 @@ fn at_its_place(built: &Path, project: &Path) -> anyhow::Result<PathBuf> {
 }
 
 /// Copies a file so that nobody sees half of it.
-pub(super) fn put(from: &Path, to: &Path) -> anyhow::Result<()> {
+pub(in super::super) fn put(from: &Path, to: &Path) -> anyhow::Result<()> {
     let folder = to.parent().unwrap_or(to);
     let part = to.with_extension(format!("part-{}", std::process::id()));
     std::fs::create_dir_all(folder)
@@ -116,7 +119,7 @@ pub(super) fn put(from: &Path, to: &Path) -> anyhow::Result<()> {
 }
 
 /// A path as it is shortest from here.
-pub(super) fn shown(path: &Path) -> String {
+pub(in super::super) fn shown(path: &Path) -> String {
     let here = std::env::current_dir().ok();
     let short = here.as_deref().and_then(|here| path.strip_prefix(here).ok());
     short.unwrap_or(path).display().to_string()

@@ -26,14 +26,14 @@ pub(super) fn main(arguments: &Arguments) -> anyhow::Result<ExitCode> {
 }
 
 /// A component that a sidecar would take, if it is granted what it imports.
-pub(super) struct Inspected {
-    pub(super) code: Arc<FilterCode>,
-    pub(super) bytes: Vec<u8>,
+pub(in super::super) struct Inspected {
+    pub(in super::super) code: Arc<FilterCode>,
+    pub(in super::super) bytes: Vec<u8>,
 }
 
 impl Inspected {
     /// Compiles it, or finds it compiled in the cache, and looks at it.
-    pub(super) fn of(file: &Path) -> anyhow::Result<Self> {
+    pub(in super::super) fn of(file: &Path) -> anyhow::Result<Self> {
         let bytes = match read_component(file) {
             Ok(bytes) => bytes,
             Err(error) if error.kind() == ErrorKind::NotFound => bail!(
@@ -55,7 +55,7 @@ impl Inspected {
 }
 
 /// The hooks that it exports, in the order of an exchange.
-pub(super) fn hooks(code: &FilterCode) -> String {
+pub(in super::super) fn hooks(code: &FilterCode) -> String {
     let exported = Hook::ALL.into_iter().filter(|hook| code.hooks().has(*hook));
     exported.map(Hook::name).collect::<Vec<_>>().join(", ")
 }
@@ -110,7 +110,7 @@ fn package(import: &str) -> String {
 }
 
 /// The table of a configuration file that lets a filter run.
-pub(super) fn stanza(name: &str, file: &Path, code: &FilterCode) -> String {
+pub(in super::super) fn stanza(name: &str, file: &Path, code: &FilterCode) -> String {
     let path = file.to_string_lossy();
     let source = match file.is_absolute() || path.starts_with('.') {
         true => path.into_owned(),

@@ -8,6 +8,9 @@ mod inspect;
 mod new;
 mod sdk;
 
+pub(super) use self::build::{build, find as project_of, put, shown};
+pub(super) use self::inspect::{Inspected, hooks, stanza};
+
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -39,7 +42,7 @@ pub(super) fn main(arguments: Arguments) -> anyhow::Result<ExitCode> {
 }
 
 /// A size as people read it.
-fn size(bytes: usize) -> String {
+pub(super) fn size(bytes: usize) -> String {
     const KIB: usize = 1024;
     match bytes {
         0..KIB => format!("{bytes} bytes"),
@@ -49,7 +52,7 @@ fn size(bytes: usize) -> String {
 }
 
 /// The name that a component's file suggests for its filter.
-fn name_of(component: &Path) -> String {
+pub(super) fn name_of(component: &Path) -> String {
     let stem = component.file_stem().unwrap_or_default().to_string_lossy();
     let fits = |letter: char| if letter.is_ascii_alphanumeric() { letter } else { '-' };
     let name: String = stem.chars().map(fits).take(NAME_CHARS_MAX).collect();
