@@ -107,7 +107,8 @@ impl Script {
         now.elapsed = now.elapsed.saturating_add(by);
     }
 
-    fn instant(&self) -> Instant {
+    /// Where its monotonic clock stands.
+    pub fn instant(&self) -> Instant {
         self.start.checked_add(locked(&self.now).elapsed).unwrap_or(self.start)
     }
 
@@ -117,7 +118,8 @@ impl Script {
         self.start.checked_add(now.elapsed).unwrap_or(self.start)
     }
 
-    fn wall(&self) -> SystemTime {
+    /// Where its wall clock stands.
+    pub fn wall(&self) -> SystemTime {
         locked(&self.now).wall
     }
 

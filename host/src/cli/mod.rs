@@ -8,6 +8,7 @@ mod demo_app;
 mod run;
 mod schema;
 mod status;
+mod test;
 mod validate;
 
 use crate::reload::chain;
@@ -38,6 +39,8 @@ enum Verb {
     Schema,
     /// Compile filters ahead of time, into the cache
     Compile(compile::Arguments),
+    /// Play the cases of a filter, and tell what differs
+    Test(test::Arguments),
     /// Show what a running sidecar is doing
     Status(status::Arguments),
     /// Try everything out: an app, a sidecar before it, and commands to try
@@ -58,6 +61,7 @@ pub fn main() -> ExitCode {
         Verb::Validate(arguments) => validate::main(arguments),
         Verb::Schema => schema::main(),
         Verb::Compile(arguments) => compile::main(arguments),
+        Verb::Test(arguments) => test::main(arguments),
         Verb::Status(arguments) => status::main(&arguments),
         Verb::Demo(arguments) => demo::main(arguments),
     };
