@@ -12,6 +12,7 @@ mod local;
 mod run;
 mod schema;
 mod status;
+mod test;
 mod validate;
 
 use crate::reload::chain;
@@ -46,6 +47,8 @@ enum Verb {
     Filter(filter::Arguments),
     /// Develop a filter: on every save, build it, play its cases, swap it into a running sidecar
     Dev(dev::Arguments),
+    /// Play the cases of a filter, and tell what differs
+    Test(test::Arguments),
     /// Show what a running sidecar is doing
     Status(status::Arguments),
     /// Try everything out: an app, a sidecar before it, and commands to try
@@ -68,6 +71,7 @@ pub fn main() -> ExitCode {
         Verb::Compile(arguments) => compile::main(arguments),
         Verb::Dev(arguments) => dev::main(arguments),
         Verb::Filter(arguments) => filter::main(arguments),
+        Verb::Test(arguments) => test::main(arguments),
         Verb::Status(arguments) => status::main(&arguments),
         Verb::Demo(arguments) => demo::main(arguments),
     };

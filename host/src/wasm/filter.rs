@@ -8,6 +8,7 @@ use super::answer;
 use super::engine::Presence;
 use super::health::Admission;
 use super::instance::{Crash, Hooks as GuestHooks, Instance};
+use super::meter::Watch;
 use super::prepared::{Isolation, Prepared};
 use super::types::{self, Outcome as GuestOutcome};
 use crate::chain::{
@@ -71,20 +72,25 @@ impl WasmFilter {
         accept: impl FnOnce(R) -> Result<D, Crash>,
     ) -> Result<D, Failure> {
         let started = Instant::now();
+        let shared = &self.prepared.shared;
         let health = &self.prepared.health;
-        let admission = health.admit(started);
+        let admission = health.admit(shared.sources.at(started));
         if admission == Admission::Refused {
             let message = "the filter is in quarantine".to_owned();
             return Err(self.count(Failure { kind: FailureKind::Unavailable, message }));
         }
+        let watch = Watch::start(started, &shared.sources);
         let outcome = self.admitted(hook, exchange, body.held, call);
         let ended = Instant::now();
-        let elapsed = ended.saturating_duration_since(started);
-        let charged = charged(elapsed, self.prepared.shared.limits.time, body.chunk_bytes);
+        let elapsed = watch.elapsed(ended);
+        if let Some(meter) = &shared.meter {
+            meter.add_time(elapsed);
+        }
+        let charged = charged(elapsed, shared.limits.time, body.chunk_bytes);
         exchange.add_filter_time(charged);
-        self.prepared.shared.stats.record_call(self.worker, hook, elapsed);
+        shared.stats.record_call(self.worker, hook, elapsed);
         let outcome = outcome.and_then(accept);
-        health.report(self.worker, ended, admission, outcome.is_err());
+        health.report(self.worker, shared.sources.at(ended), admission, outcome.is_err());
         outcome.map_err(|crash| self.fail(hook, crash))
     }
 
@@ -109,6 +115,9 @@ impl WasmFilter {
             instance.set_held(held);
         }
         let answer = instance.call(&self.presence, hook, limits.time.min(left), exchange, call);
+        if let Some(meter) = &self.prepared.shared.meter {
+            meter.add_call(instance.memory_bytes(), instance.host_calls());
+        }
         match answer {
             Ok(answer) => {
                 self.put_instance(exchange, instance, hook);

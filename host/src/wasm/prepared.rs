@@ -10,7 +10,8 @@ use super::filter::WasmFilter;
 use super::health::Health;
 use super::instance::{Data, Instance, StartError};
 use super::linker::link;
-use crate::capability::{self, kv, log, metrics, rate_limit};
+use super::meter::{Meter, Usage};
+use crate::capability::{self, Sources, kv, log, metrics, rate_limit};
 use crate::chain::FailPolicy;
 use crate::telemetry::{FilterStats, Metrics};
 use std::sync::{Arc, Mutex};
@@ -117,6 +118,9 @@ pub(super) struct Shared {
     pub(super) stats: Arc<FilterStats>,
     pub(super) registry: Arc<metrics::Registry>,
     pub(super) start: Instant,
+    pub(super) sources: Sources,
+    /// What a script's filter has used; nobody asks in service.
+    pub(super) meter: Option<Meter>,
 }
 
 /// The capabilities a filter was granted, with the state behind them.
@@ -167,10 +171,13 @@ impl Prepared {
         let value_bytes = granted.grants.kv.as_ref().map_or(0, |kv| kv.value_bytes);
         let transfer_bytes = limits.body_bytes.max(limits.local_reply_bytes).max(value_bytes);
         let version = code.version();
+        let sources = capabilities.sources().clone();
         let shared = Arc::new(Shared {
             stats: numbers.filter(&name, &version),
             registry: numbers.custom(&name, &version, &config_json),
-            start: Instant::now(),
+            start: sources.instant(),
+            meter: sources.script().map(|_| Meter::default()),
+            sources,
             name,
             version,
             config_json,
@@ -229,6 +236,11 @@ impl Prepared {
     /// The filter's own metrics.
     pub fn registry(&self) -> &Arc<metrics::Registry> {
         &self.shared.registry
+    }
+
+    /// What its hook calls have used since this was last asked; nothing unless they are scripted.
+    pub fn take_usage(&self) -> Usage {
+        self.shared.meter.as_ref().map(Meter::take).unwrap_or_default()
     }
 
     pub(super) fn instantiate(

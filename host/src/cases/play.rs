@@ -1,0 +1,416 @@
+//! Plays exchanges against a filter: the steps of `proxy::service`, one after another, with a client
+//! and an upstream that are written in a case.
+//!
+//! The chain and the runtime are those of service; only what moves bytes is missing. Whether the
+//! outcome is as expected is not known here.
+
+use super::capture::{Captured, FailureSeen, LogLine, capture};
+use crate::capability::{self, Script, metrics};
+use crate::chain::{
+    BodyPass, Chain, Direction, Exchange, FailureKind, LocalResponse, Outcome, Passed, Phase,
+    Progress, Verdict,
+};
+use crate::config::case::{Answer, Case, LogLevel, Payload, Request, Step};
+use crate::http::head::response_has_body;
+use crate::http::{Fields, Name, Protocol, ResponseHead, Scheme, forwarding};
+use crate::proxy::reply::Fault;
+use crate::telemetry::Metrics;
+use crate::wasm::{FilterCode, FilterSpec, LoadError, Prepared, Usage};
+use bytes::Bytes;
+use std::collections::VecDeque;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, UNIX_EPOCH};
+
+/// Bytes of a body behind the filter; one that grows beyond them is broken off.
+pub const OUTPUT_BYTES_MAX: usize = 64 << 20;
+
+/// Names in lower case, and values, in order.
+pub type Lines = Vec<(String, Vec<u8>)>;
+
+/// What came of an exchange, as far as it can be seen where it was played.
+#[derive(Clone, Debug, Default)]
+pub struct Observed {
+    /// Status that the client got.
+    pub status: u16,
+    /// Fields that the client got.
+    pub headers: Lines,
+    /// Body that the client got.
+    pub body: Vec<u8>,
+    /// Trailers that the client got.
+    pub trailers: Lines,
+    /// The client got the whole response.
+    pub complete: bool,
+    /// What the upstream got, if it got a whole request.
+    pub forwarded: Option<Forwarded>,
+    /// Log lines of the filter. None: they cannot be seen.
+    pub log: Option<Vec<LogLine>>,
+    /// Notes at the end. None: they cannot be seen.
+    pub notes: Option<Vec<(String, String)>>,
+    /// The filter's metrics. None: they cannot be seen.
+    pub metrics: Option<Vec<metrics::Snapshot>>,
+    /// Failures of the filter. None: they cannot be seen.
+    pub failures: Option<Vec<FailureSeen>>,
+    /// A body grew beyond [`OUTPUT_BYTES_MAX`].
+    pub outgrown: bool,
+}
+
+/// A request as the upstream got it.
+#[derive(Clone, Debug, Default)]
+pub struct Forwarded {
+    /// Its method.
+    pub method: String,
+    /// Its path and query.
+    pub path: String,
+    /// Its scheme; none: it cannot be seen.
+    pub scheme: Option<String>,
+    /// Its authority.
+    pub authority: String,
+    /// Its fields.
+    pub headers: Lines,
+    /// Its body.
+    pub body: Vec<u8>,
+    /// Its trailers.
+    pub trailers: Lines,
+}
+
+/// A filter of its own, and the world it lives in, for one case.
+pub(super) struct Player {
+    script: Arc<Script>,
+    prepared: Arc<Prepared>,
+    chain: Chain,
+    level: LogLevel,
+}
+
+impl Player {
+    /// Links, instantiates and configures the filter.
+    pub(super) fn load(
+        case: &Case,
+        spec: FilterSpec,
+        code: Arc<FilterCode>,
+    ) -> Result<Self, LoadError> {
+        let script = Arc::new(Script::new(case.now, case.seed));
+        let state = capability::State::scripted(script.clone());
+        let numbers = Metrics::new(1, UNIX_EPOCH);
+        let prepared = Prepared::build(spec, code, &state, &numbers)?;
+        let filter = prepared.instantiate_for_worker(0)?;
+        let chain = Chain::new(vec![Rc::new(filter)]);
+        Ok(Player { script, prepared, chain, level: case.setup.log_level })
+    }
+
+    /// Sends the request of `step` once.
+    pub(super) fn exchange(&self, step: &Step) -> (Observed, Usage) {
+        let stats = self.prepared.stats();
+        let refused_before = stats.failures(FailureKind::Unavailable);
+        let (mut observed, captured) =
+            capture(self.level, || Playing::new(self, &step.request).run(&step.upstream));
+        let Captured { lines, mut failures } = captured;
+        // What quarantine refuses is counted and not logged.
+        let refused = stats.failures(FailureKind::Unavailable) - refused_before;
+        let logged = failures.iter().filter(|it| it.kind == FailureKind::Unavailable.name());
+        for _ in logged.count() as u64..refused {
+            let (hook, message) = (String::new(), "the filter is in quarantine".to_owned());
+            let kind = FailureKind::Unavailable.name().to_owned();
+            failures.push(FailureSeen { kind, hook, message });
+        }
+        observed.log = Some(lines);
+        observed.failures = Some(failures);
+        observed.metrics = Some(self.prepared.registry().snapshot());
+        (observed, self.prepared.take_usage())
+    }
+
+    /// Moves the clocks.
+    pub(super) fn advance(&self, by: Duration) {
+        self.script.advance(by);
+    }
+}
+
+/// Why an exchange does not go on as it was.
+enum Stop {
+    Respond(LocalResponse),
+    Failed,
+    Outgrown,
+}
+
+/// A response on its way: what is left of its body.
+struct Source {
+    has_body: bool,
+    chunks: VecDeque<Bytes>,
+    trailers: Option<Fields>,
+}
+
+/// An exchange in progress.
+struct Playing<'p> {
+    player: &'p Player,
+    request: &'p Request,
+    exchange: Box<Exchange>,
+    progress: Progress,
+    observed: Observed,
+    outcome: Outcome,
+}
+
+impl<'p> Playing<'p> {
+    fn new(player: &'p Player, request: &'p Request) -> Self {
+        let mut exchange = Box::<Exchange>::default();
+        exchange.begin_at(player.script.wall());
+        let head = &mut exchange.request;
+        head.method = request.method.clone();
+        head.scheme = if request.secure { Scheme::Https } else { Scheme::Http };
+        head.authority.push_str(&request.authority);
+        head.target.push_str(&request.path);
+        head.protocol = match request.protocol {
+            "HTTP/1.0" => Protocol::Http10,
+            "HTTP/2" => Protocol::Http2,
+            _ => Protocol::Http11,
+        };
+        head.fields = fields_of(&request.headers);
+        forwarding::mark_request(head, request.client, &[]);
+        exchange.client = request.client;
+        exchange.listener = Arc::from(request.listener.as_str());
+        exchange.phase = Phase::RequestHead;
+        for (key, text) in &request.notes {
+            // One that is over a limit is not there, as if the earlier filter had been refused.
+            let _ = exchange.set_note(key, text);
+        }
+        exchange.phase = Phase::Outside;
+        let (progress, observed, outcome) = Default::default();
+        Playing { player, request, exchange, progress, observed, outcome }
+    }
+
+    fn run(mut self, upstream: &Answer) -> Observed {
+        let began = self.player.script.instant();
+        let sent = match self.player.chain.request_head(&mut self.exchange, &mut self.progress) {
+            Verdict::Proceed => self.send(),
+            Verdict::Respond(response) => Err(Stop::Respond(response)),
+            Verdict::Failed => Err(Stop::Failed),
+        };
+        let source = match sent {
+            Ok(()) => {
+                self.player.script.advance(upstream.delay);
+                self.outcome.upstream =
+                    Some(self.player.script.instant().saturating_duration_since(began));
+                self.answer(upstream)
+            }
+            Err(stop) => self.replace(stop),
+        };
+        self.deliver(source);
+        let Playing { player, mut exchange, progress, mut observed, mut outcome, .. } = self;
+        outcome.status = Some(observed.status);
+        outcome.complete = observed.complete;
+        outcome.response_bytes = observed.body.len() as u64;
+        outcome.duration = player.script.instant().saturating_duration_since(began);
+        player.chain.complete(&mut exchange, &progress, &outcome);
+        let notes = exchange.notes().map(|(key, text)| (key.to_owned(), text.to_owned()));
+        observed.notes = Some(notes.collect());
+        observed
+    }
+
+    /// The request body and its trailers, through the filter and on to the upstream.
+    fn send(&mut self) -> Result<(), Stop> {
+        let Payload { chunks, trailers } = &self.request.payload;
+        let (mut body, mut sent_trailers) = (Vec::new(), Fields::default());
+        if let Some(chunks) = chunks {
+            let mut pass = BodyPass::new(&self.player.chain, &self.progress, Direction::Request);
+            for chunk in chunks.iter().filter(|chunk| !chunk.is_empty()) {
+                self.outcome.request_bytes += chunk.len() as u64;
+                self.push(&mut pass, Bytes::from(chunk.clone()), false, &mut body)?;
+            }
+            self.push(&mut pass, Bytes::new(), true, &mut body)?;
+            if !trailers.is_empty() {
+                let chain = &self.player.chain;
+                let trailers = fields_of(trailers);
+                sent_trailers = chain
+                    .request_trailers(&mut self.exchange, &mut self.progress, trailers)
+                    .map_err(|_closed| Stop::Failed)?;
+            }
+        }
+        let head = &self.exchange.request;
+        self.observed.forwarded = Some(Forwarded {
+            method: head.method.to_string(),
+            path: head.target.clone(),
+            scheme: Some(head.scheme.name().to_owned()),
+            authority: head.authority.clone(),
+            headers: lines_of(&head.fields),
+            body: body.concat(),
+            trailers: lines_of(&sent_trailers),
+        });
+        Ok(())
+    }
+
+    /// One chunk through the body hooks.
+    fn push(
+        &mut self,
+        pass: &mut Option<BodyPass>,
+        chunk: Bytes,
+        last: bool,
+        output: &mut Vec<Bytes>,
+    ) -> Result<(), Stop> {
+        let Some(pass) = pass else {
+            output.push(chunk);
+            return Ok(());
+        };
+        let chain = &self.player.chain;
+        match pass.push(chain, &mut self.exchange, &mut self.progress, chunk, last, output) {
+            Passed::Forward => {}
+            Passed::Respond(response) => return Err(Stop::Respond(response)),
+            Passed::Failed => return Err(Stop::Failed),
+        }
+        match output.iter().map(Bytes::len).sum::<usize>() > OUTPUT_BYTES_MAX {
+            true => Err(Stop::Outgrown),
+            false => Ok(()),
+        }
+    }
+
+    /// The upstream's answer goes into the exchange.
+    fn answer(&mut self, upstream: &Answer) -> Source {
+        let head = &mut self.exchange.response;
+        head.clear();
+        head.status = upstream.status;
+        head.fields = fields_of(&upstream.headers);
+        ensure_date(head, &self.player.script);
+        forwarding::mark_response(head, Protocol::Http11);
+        let Payload { chunks, trailers } = &upstream.payload;
+        let chunks = chunks.iter().flatten().filter(|chunk| !chunk.is_empty());
+        Source {
+            has_body: response_has_body(&self.exchange.request.method, upstream.status),
+            chunks: chunks.cloned().map(Bytes::from).collect(),
+            trailers: (!trailers.is_empty()).then(|| fields_of(trailers)),
+        }
+    }
+
+    /// A response of the filter, or the reply to its failure, goes into the exchange.
+    fn replace(&mut self, stop: Stop) -> Source {
+        let head = &mut self.exchange.response;
+        let body = match stop {
+            Stop::Respond(response) => {
+                head.clear();
+                head.status = response.status;
+                for (name, value) in &response.headers {
+                    // The filter runtime has checked the names.
+                    if let Ok(name) = Name::parse(name.as_bytes()) {
+                        head.fields.append(name, value);
+                    }
+                }
+                response.body.into()
+            }
+            Stop::Failed | Stop::Outgrown => {
+                self.observed.outgrown |= matches!(stop, Stop::Outgrown);
+                self.outcome.error = Some(Fault::FilterFailed.row().error);
+                Fault::FilterFailed.reply(head)
+            }
+        };
+        ensure_date(head, &self.player.script);
+        Source { has_body: true, chunks: VecDeque::from([body]), trailers: None }
+    }
+
+    /// The response that stands in the exchange, through the filter and on to the client.
+    fn deliver(&mut self, mut source: Source) {
+        let mut body = Vec::new();
+        let mut pass = loop {
+            body.clear();
+            match self.response_head(&mut source, &mut body) {
+                Ok(pass) => break pass,
+                Err(stop) => source = self.replace(stop),
+            }
+        };
+        let head = &self.exchange.response;
+        self.observed.status = head.status;
+        self.observed.headers = lines_of(&head.fields);
+        let delivered = self.response_rest(&mut source, &mut pass, &mut body);
+        self.observed.complete = delivered.is_ok();
+        if let Err(stop) = delivered {
+            // Its head is on its way: it is broken off.
+            self.observed.outgrown |= matches!(stop, Stop::Outgrown);
+            self.outcome.error = Some(Fault::FilterFailed.row().error);
+        }
+        let head = &self.exchange.response;
+        if response_has_body(&self.exchange.request.method, head.status) {
+            self.observed.body = body.concat();
+        }
+    }
+
+    /// The response hooks, and the body hooks for as long as the head is kept back.
+    fn response_head(
+        &mut self,
+        source: &mut Source,
+        body: &mut Vec<Bytes>,
+    ) -> Result<Option<BodyPass>, Stop> {
+        match self.player.chain.response_head(&mut self.exchange, &mut self.progress) {
+            Verdict::Proceed => {}
+            Verdict::Respond(response) => return Err(Stop::Respond(response)),
+            Verdict::Failed => return Err(Stop::Failed),
+        }
+        let status = self.exchange.response.status;
+        source.has_body &= response_has_body(&self.exchange.request.method, status);
+        if !source.has_body {
+            return Ok(None);
+        }
+        let mut pass = BodyPass::new(&self.player.chain, &self.progress, Direction::Response);
+        while pass.as_ref().is_some_and(BodyPass::keeps_head) {
+            self.response_chunk(source, &mut pass, body)?;
+        }
+        Ok(pass)
+    }
+
+    fn response_rest(
+        &mut self,
+        source: &mut Source,
+        pass: &mut Option<BodyPass>,
+        body: &mut Vec<Bytes>,
+    ) -> Result<(), Stop> {
+        while source.has_body {
+            self.response_chunk(source, pass, body)?;
+        }
+        Ok(())
+    }
+
+    /// The next chunk of the response, or its end.
+    fn response_chunk(
+        &mut self,
+        source: &mut Source,
+        pass: &mut Option<BodyPass>,
+        body: &mut Vec<Bytes>,
+    ) -> Result<(), Stop> {
+        if let Some(chunk) = source.chunks.pop_front() {
+            return self.push(pass, chunk, false, body);
+        }
+        source.has_body = false;
+        self.push(pass, Bytes::new(), true, body)?;
+        if let Some(trailers) = source.trailers.take() {
+            let chain = &self.player.chain;
+            let trailers = chain
+                .response_trailers(&mut self.exchange, &mut self.progress, trailers)
+                .map_err(|_closed| Stop::Failed)?;
+            self.observed.trailers = lines_of(&trailers);
+        }
+        Ok(())
+    }
+}
+
+/// `Date` by the clock of the case.
+fn ensure_date(head: &mut ResponseHead, script: &Script) {
+    const DATE: Name<'static> = Name::known("date");
+    // The format ends with the year 9999.
+    let expressible = script.wall() < UNIX_EPOCH + Duration::from_secs(253_402_300_800);
+    if !head.fields.contains(DATE) && expressible {
+        head.fields.append(DATE, httpdate::fmt_http_date(script.wall()).as_bytes());
+    }
+}
+
+fn fields_of(lines: &[(String, Vec<u8>)]) -> Fields {
+    let mut fields = Fields::default();
+    for (name, value) in lines {
+        // The case file was checked.
+        if let Ok(name) = Name::parse(name.as_bytes()) {
+            fields.append(name, value);
+        }
+    }
+    fields
+}
+
+fn lines_of(fields: &Fields) -> Lines {
+    let line = |(name, value): (&[u8], &[u8])| {
+        (String::from_utf8_lossy(name).into_owned(), value.to_vec())
+    };
+    fields.iter().map(line).collect()
+}
