@@ -8,6 +8,8 @@ use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{ChildStdout, Command, Stdio};
 
+const GRANT: &str = "grants = { log = true }";
+
 /// A running `pillion dev`.
 struct Dev {
     process: Running,
@@ -36,7 +38,8 @@ impl Dev {
                 return told;
             }
             // It would wait for ever.
-            let over = ["the build failed", "the component is the same", "the next request is"];
+            let over =
+                ["the build failed", "a case failed", "the component is", "the next request"];
             assert!(!over.iter().any(|over| line.starts_with(over)), "{told}");
             assert!(!line.starts_with("waiting for a change"), "{told}");
         }
@@ -59,6 +62,20 @@ fn new_project() -> PathBuf {
     place.join("hello")
 }
 
+/// Replaces every `old` in a file.
+fn edit(file: &Path, old: &str, new: &str) {
+    let text = std::fs::read_to_string(file).expect("the file is there");
+    assert!(text.contains(old), "{old} in {text}");
+    save(file, &text.replace(old, new));
+}
+
+/// Puts a new file in place of the old one, as editors do.
+fn save(file: &Path, text: &str) {
+    let fresh = file.with_file_name(".fresh");
+    std::fs::write(&fresh, text).expect("a file can be written");
+    std::fs::rename(&fresh, file).expect("a file can be renamed");
+}
+
 /// The app's answer to a request through the sidecar.
 fn get(sidecar: &str) -> String {
     let mut stream = TcpStream::connect(sidecar).expect("the sidecar listens");
@@ -72,7 +89,7 @@ fn get(sidecar: &str) -> String {
 #[test]
 fn what_builds_is_swapped_in_and_what_fails_changes_nothing() {
     let project = new_project();
-    let source = project.join("src/lib.rs");
+    let (source, cases) = (project.join("src/lib.rs"), project.join("cases/hello.toml"));
     let hello = std::fs::read_to_string(&source).unwrap();
     let app = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
     let any = "127.0.0.1:0";
@@ -83,30 +100,40 @@ fn what_builds_is_swapped_in_and_what_fails_changes_nothing() {
     dev.told("Ctrl-C ends it.");
     assert!(get(&sidecar).contains("\nx-hello: world\n"), "{}", get(&sidecar));
 
-    std::fs::write(&source, hello.replace("world", "moon")).unwrap();
+    // The cases expect another greeting.
+    save(&source, &hello.replace("world", "moon"));
+    let told = dev.told("a case failed; version ");
+    assert!(told.contains("\nchanged: src/lib.rs\n"), "{told}");
+    assert!(told.contains("expected \"world\", got \"moon\""), "{told}");
+    assert!(get(&sidecar).contains("\nx-hello: world\n"));
+
+    edit(&cases, "x-hello = \"world\"", "x-hello = \"moon\"");
     let told = dev.told("the next request is served by it");
-    assert!(told.contains("changed: src/lib.rs\nhello ") && told.contains(" (before: "), "{told}");
+    assert!(told.contains("\nchanged: cases/hello.toml\n"), "{told}");
+    assert!(told.contains("\nhello ") && told.contains(" (before: "), "{told}");
     assert!(get(&sidecar).contains("\nx-hello: moon\n"), "{}", get(&sidecar));
 
-    std::fs::write(&source, "nonsense").unwrap();
+    save(&source, "nonsense");
     let told = dev.told("the build failed; version ");
     assert!(told.ends_with(" runs on\n"), "{told}");
     assert!(get(&sidecar).contains("\nx-hello: moon\n"));
 
-    // A capability that is not granted is told with the table that grants it.
-    let body = "log::info!(\"greeted\"); request.set_header(\"x-hello\", \"sun\")?;";
+    // A capability is granted to the cases and to the sidecar, each in its own file.
+    let body = "log::info!(\"greeted\"); request.set_header(\"x-hello\", \"moon\")?;";
     let logging = hello.replace("request.set_header(\"x-hello\", \"world\")?;", body);
-    std::fs::write(&source, logging).unwrap();
+    save(&source, &logging);
+    let told = dev.told("the cases cannot be played; version ");
+    assert!(told.contains("cases/hello.toml:") && told.contains(GRANT), "{told}");
+    edit(&cases, "filter = ", &format!("{GRANT}\nfilter = "));
     let told = dev.told("What ran before runs on.");
     assert!(told.contains("  capabilities: log (before: none)\n"), "{told}");
-    assert!(told.contains("dev.toml:") && told.contains("`grants = { log = true }`"), "{told}");
+    assert!(told.contains("dev.toml:") && told.contains(GRANT), "{told}");
     assert!(get(&sidecar).contains("\nx-hello: moon\n"));
-
     let file = project.join("dev.toml");
     let text = std::fs::read_to_string(&file).unwrap();
-    std::fs::write(&file, text + "grants = { log = true }\n").unwrap();
+    save(&file, &format!("{text}{GRANT}\n"));
     dev.told("the next request is served by it");
-    assert!(get(&sidecar).contains("\nx-hello: sun\n"));
+    assert!(get(&sidecar).contains("\nx-hello: moon\n"));
 
     dev.process.terminate();
     let status = dev.process.child().wait().unwrap();

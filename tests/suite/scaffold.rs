@@ -55,6 +55,8 @@ fn a_new_project_builds_and_passes_as_it_is() {
     assert!(out.contains("test every_request_is_greeted ... ok"), "{out}");
     assert!(!err.contains("warning"), "{err}");
 
+    assert_eq!(workflow(&project), ["cargo test", "pillion filter build", "pillion test"]);
+
     let component = "target/wasm32-wasip2/release/my_hello.wasm";
     let (code, out, err) = filter(&["build"], &project);
     assert_eq!(code, 0, "{out}{err}");
@@ -71,6 +73,12 @@ fn a_new_project_builds_and_passes_as_it_is() {
     ] {
         assert!(out.lines().any(|told| told == line), "{line}\n{out}");
     }
+
+    let mut test = pillion();
+    test.arg("test");
+    let (code, out, err) = run(test, &project);
+    assert_eq!(code, 0, "{out}{err}");
+    assert!(out.contains("2 passed"), "{out}");
 
     // What does not compile leaves the component as it was, and cargo says why.
     std::fs::write(project.join("src/lib.rs"), "nonsense").unwrap();
@@ -94,6 +102,14 @@ fn a_new_project_builds_and_passes_as_it_is() {
     let (code, out, err) = filter(&["vendor"], &project);
     assert_eq!((code, err.as_str()), (0, ""), "{out}");
     assert_eq!(std::fs::read_to_string(&sdk).unwrap(), source);
+}
+
+/// The commands that CI runs on every push, after Pillion is installed.
+fn workflow(project: &Path) -> Vec<String> {
+    let text =
+        std::fs::read_to_string(project.join(".github/workflows/ci.yml")).expect("it is there");
+    let steps = text.lines().filter_map(|line| line.trim().strip_prefix("- run: "));
+    steps.map(str::to_owned).collect()
 }
 
 #[test]

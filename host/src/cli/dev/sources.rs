@@ -3,7 +3,6 @@
 //! Directories are watched one by one, and not those that builds write into. Knows nothing of what the
 //! files are for.
 
-use crate::reload::{DEBOUNCE, DEBOUNCE_MAX};
 use anyhow::{Context, bail};
 use notify::{Event, EventKind, INotifyWatcher, RecursiveMode, Watcher};
 use std::collections::BTreeMap;
@@ -12,12 +11,18 @@ use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, sync_channel};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// Files of a project; with more of them there is something else in its folder.
 const FILES_MAX: usize = 4096;
 /// Bytes of a file that are looked at.
 const FILE_BYTES_MAX: u64 = 16 * 1024 * 1024;
+/// Files that changed are looked at again once nothing has happened for so long.
+const QUIET: Duration = Duration::from_millis(20);
+/// Quiet or not, they are looked at after so long.
+const QUIET_MAX: Duration = Duration::from_millis(500);
+/// Looks at files that keep changing.
+const LOOKS_MAX: usize = 20;
 /// Folders in a row.
 const DEPTH_MAX: usize = 32;
 /// In the project's folder: what cargo builds, and what it writes while it builds.
@@ -56,14 +61,24 @@ impl Sources {
     /// relative to the project. Nothing is missed that happens between two calls.
     pub(super) fn changed(&mut self) -> anyhow::Result<Vec<PathBuf>> {
         loop {
-            let found = self.look()?;
+            let mut found = self.look()?;
+            for _ in 0..LOOKS_MAX {
+                if found == self.known {
+                    break;
+                }
+                // What is being written may be half there.
+                self.settle();
+                let again = std::mem::replace(&mut found, self.look()?);
+                if again == found {
+                    break;
+                }
+            }
             let changed = difference(&self.known, &found);
             self.known = found;
             if !changed.is_empty() {
                 return Ok(changed);
             }
             self.events.recv().context("the watch over files has ended")?;
-            self.settle();
         }
     }
 
@@ -76,8 +91,8 @@ impl Sources {
 
     /// One save is a burst of events.
     fn settle(&self) {
-        let end = Instant::now() + DEBOUNCE_MAX;
-        while Instant::now() < end && self.events.recv_timeout(DEBOUNCE).is_ok() {}
+        let end = Instant::now() + QUIET_MAX;
+        while Instant::now() < end && self.events.recv_timeout(QUIET).is_ok() {}
     }
 
     fn look(&mut self) -> anyhow::Result<Contents> {

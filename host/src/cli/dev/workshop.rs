@@ -1,10 +1,14 @@
-//! From the sources of a project to a version that may run: built, looked at, its cases played.
+//! From the sources of a project to a version that may run: built, looked at, its cases passed.
 //!
 //! Only then is the component put where the sidecar has it from. The build has a profile of its own,
 //! so that it is quick and leaves the component of `pillion filter build` alone.
 
 use super::super::filter::{Inspected, build, hooks, name_of, put, shown, size, stanza};
-use anyhow::bail;
+use super::super::{say, test};
+use crate::cases::{self, Components, Counts, Options, report};
+use crate::config::FilterSource;
+use crate::wasm::{CompileLimits, Compiler};
+use anyhow::{Context, anyhow, bail};
 use std::fmt;
 use std::path::{Path, PathBuf};
 
@@ -69,10 +73,33 @@ impl Workshop {
             );
         };
         let inspected = Inspected::of(component)?;
+        match self.play_cases(component)? {
+            Counts { broken: 0, failed: 0, .. } => {}
+            Counts { broken: 0, .. } => return Ok(Made::Nothing("a case failed")),
+            Counts { .. } => return Ok(Made::Nothing("the cases cannot be played")),
+        }
         let file = Path::new(PLACE).join(component.file_name().unwrap_or_default());
         let version = Version::of(&file, &inspected);
         put(component, &self.project.join(&file))?;
         Ok(Made::Version(version))
+    }
+}
+
+impl Workshop {
+    /// Plays the cases of the project, if it has any, and tells what came of them.
+    fn play_cases(&self, component: &Path) -> anyhow::Result<Counts> {
+        let folder = self.project.join(test::CASES_DEFAULT);
+        if !folder.is_dir() {
+            return Ok(Counts::default());
+        }
+        let files = test::files(&[shown(&folder).into()]).map_err(|nothing| anyhow!(nothing))?;
+        let compiler = Compiler::new(None, CompileLimits::default());
+        let compiler = compiler.context("failed to set up the cache of compiled filters")?;
+        let instead = FilterSource::File(component.to_owned());
+        let played =
+            cases::run(&files, &Components::new(compiler, Some(instead)), &Options::default());
+        say(&report::text(&played, report::Detail::Results))?;
+        Ok(played.counts())
     }
 }
 
