@@ -250,4 +250,18 @@ mod tests {
             assert_eq!(has("vendor/"), source == Source::Vendored);
         }
     }
+
+    #[test]
+    fn commands_of_the_workflow_are_read_as_they_are_written() {
+        let project = rust("hello", &Source::Vendored).unwrap();
+        let workflow = project.iter().find(|file| file.path.ends_with("ci.yml")).unwrap();
+        let commands = workflow.text.lines().filter_map(|line| line.split_once(" run: "));
+        let mut count = 0;
+        for (_, command) in commands {
+            count += 1;
+            // In YAML these would begin a mapping or a comment.
+            assert!(!command.contains(": ") && !command.contains(" #"), "{command}");
+        }
+        assert_eq!(count, 4);
+    }
 }
