@@ -46,7 +46,8 @@ fn told(name: &str) -> String {
          cd {name}\n  \
          cargo test              # the filter as plain Rust\n  \
          pillion filter build    # the component\n  \
-         pillion test            # the component in the real runtime"
+         pillion test            # the component in the real runtime\n  \
+         pillion dev             # all of it on every save, in a running sidecar"
     );
     match REPOSITORY {
         "" => format!(
