@@ -103,7 +103,7 @@ impl Player {
         let stats = self.prepared.stats();
         let refused_before = stats.failures(FailureKind::Unavailable);
         let (mut observed, captured) =
-            capture(self.level, || Playing::new(self, &step.request).run(&step.upstream));
+            capture(self.level, || play(&self.chain, &self.script, &step.request, &step.upstream));
         let Captured { lines, mut failures } = captured;
         // What quarantine refuses is counted and not logged.
         let refused = stats.failures(FailureKind::Unavailable) - refused_before;
@@ -125,6 +125,16 @@ impl Player {
     }
 }
 
+/// One exchange through `chain`, of which logs, metrics and failures are not looked at.
+pub(super) fn play(
+    chain: &Chain,
+    script: &Script,
+    request: &Request,
+    upstream: &Answer,
+) -> Observed {
+    Playing::new(chain, script, request).run(upstream)
+}
+
 /// Why an exchange does not go on as it was.
 enum Stop {
     Respond(LocalResponse),
@@ -141,7 +151,8 @@ struct Source {
 
 /// An exchange in progress.
 struct Playing<'p> {
-    player: &'p Player,
+    chain: &'p Chain,
+    script: &'p Script,
     request: &'p Request,
     exchange: Box<Exchange>,
     progress: Progress,
@@ -150,9 +161,9 @@ struct Playing<'p> {
 }
 
 impl<'p> Playing<'p> {
-    fn new(player: &'p Player, request: &'p Request) -> Self {
+    fn new(chain: &'p Chain, script: &'p Script, request: &'p Request) -> Self {
         let mut exchange = Box::<Exchange>::default();
-        exchange.begin_at(player.script.wall());
+        exchange.begin_at(script.wall());
         let head = &mut exchange.request;
         head.method = request.method.clone();
         head.scheme = if request.secure { Scheme::Https } else { Scheme::Http };
@@ -174,32 +185,32 @@ impl<'p> Playing<'p> {
         }
         exchange.phase = Phase::Outside;
         let (progress, observed, outcome) = Default::default();
-        Playing { player, request, exchange, progress, observed, outcome }
+        Playing { chain, script, request, exchange, progress, observed, outcome }
     }
 
     fn run(mut self, upstream: &Answer) -> Observed {
-        let began = self.player.script.instant();
-        let sent = match self.player.chain.request_head(&mut self.exchange, &mut self.progress) {
+        let began = self.script.instant();
+        let sent = match self.chain.request_head(&mut self.exchange, &mut self.progress) {
             Verdict::Proceed => self.send(),
             Verdict::Respond(response) => Err(Stop::Respond(response)),
             Verdict::Failed => Err(Stop::Failed),
         };
         let source = match sent {
             Ok(()) => {
-                self.player.script.advance(upstream.delay);
+                self.script.advance(upstream.delay);
                 self.outcome.upstream =
-                    Some(self.player.script.instant().saturating_duration_since(began));
+                    Some(self.script.instant().saturating_duration_since(began));
                 self.answer(upstream)
             }
             Err(stop) => self.replace(stop),
         };
         self.deliver(source);
-        let Playing { player, mut exchange, progress, mut observed, mut outcome, .. } = self;
+        let Playing { chain, script, mut exchange, progress, mut observed, mut outcome, .. } = self;
         outcome.status = Some(observed.status);
         outcome.complete = observed.complete;
         outcome.response_bytes = observed.body.len() as u64;
-        outcome.duration = player.script.instant().saturating_duration_since(began);
-        player.chain.complete(&mut exchange, &progress, &outcome);
+        outcome.duration = script.instant().saturating_duration_since(began);
+        chain.complete(&mut exchange, &progress, &outcome);
         let notes = exchange.notes().map(|(key, text)| (key.to_owned(), text.to_owned()));
         observed.notes = Some(notes.collect());
         observed
@@ -210,14 +221,14 @@ impl<'p> Playing<'p> {
         let Payload { chunks, trailers } = &self.request.payload;
         let (mut body, mut sent_trailers) = (Vec::new(), Fields::default());
         if let Some(chunks) = chunks {
-            let mut pass = BodyPass::new(&self.player.chain, &self.progress, Direction::Request);
+            let mut pass = BodyPass::new(self.chain, &self.progress, Direction::Request);
             for chunk in chunks.iter().filter(|chunk| !chunk.is_empty()) {
                 self.outcome.request_bytes += chunk.len() as u64;
                 self.push(&mut pass, Bytes::from(chunk.clone()), false, &mut body)?;
             }
             self.push(&mut pass, Bytes::new(), true, &mut body)?;
             if !trailers.is_empty() {
-                let chain = &self.player.chain;
+                let chain = self.chain;
                 let trailers = fields_of(trailers);
                 sent_trailers = chain
                     .request_trailers(&mut self.exchange, &mut self.progress, trailers)
@@ -249,7 +260,7 @@ impl<'p> Playing<'p> {
             output.push(chunk);
             return Ok(());
         };
-        let chain = &self.player.chain;
+        let chain = self.chain;
         match pass.push(chain, &mut self.exchange, &mut self.progress, chunk, last, output) {
             Passed::Forward => {}
             Passed::Respond(response) => return Err(Stop::Respond(response)),
@@ -267,7 +278,7 @@ impl<'p> Playing<'p> {
         head.clear();
         head.status = upstream.status;
         head.fields = fields_of(&upstream.headers);
-        ensure_date(head, &self.player.script);
+        ensure_date(head, self.script);
         forwarding::mark_response(head, Protocol::Http11);
         let Payload { chunks, trailers } = &upstream.payload;
         let chunks = chunks.iter().flatten().filter(|chunk| !chunk.is_empty());
@@ -299,7 +310,7 @@ impl<'p> Playing<'p> {
                 Fault::FilterFailed.reply(head)
             }
         };
-        ensure_date(head, &self.player.script);
+        ensure_date(head, self.script);
         Source { has_body: true, chunks: VecDeque::from([body]), trailers: None }
     }
 
@@ -335,7 +346,7 @@ impl<'p> Playing<'p> {
         source: &mut Source,
         body: &mut Vec<Bytes>,
     ) -> Result<Option<BodyPass>, Stop> {
-        match self.player.chain.response_head(&mut self.exchange, &mut self.progress) {
+        match self.chain.response_head(&mut self.exchange, &mut self.progress) {
             Verdict::Proceed => {}
             Verdict::Respond(response) => return Err(Stop::Respond(response)),
             Verdict::Failed => return Err(Stop::Failed),
@@ -345,7 +356,7 @@ impl<'p> Playing<'p> {
         if !source.has_body {
             return Ok(None);
         }
-        let mut pass = BodyPass::new(&self.player.chain, &self.progress, Direction::Response);
+        let mut pass = BodyPass::new(self.chain, &self.progress, Direction::Response);
         while pass.as_ref().is_some_and(BodyPass::keeps_head) {
             self.response_chunk(source, &mut pass, body)?;
         }
@@ -377,7 +388,7 @@ impl<'p> Playing<'p> {
         source.has_body = false;
         self.push(pass, Bytes::new(), true, body)?;
         if let Some(trailers) = source.trailers.take() {
-            let chain = &self.player.chain;
+            let chain = self.chain;
             let trailers = chain
                 .response_trailers(&mut self.exchange, &mut self.progress, trailers)
                 .map_err(|_closed| Stop::Failed)?;
