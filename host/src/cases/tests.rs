@@ -2,7 +2,8 @@
 //! whole runs over a shipped filter.
 
 use super::check::{Mismatch, check};
-use super::play::{Forwarded, OUTPUT_BYTES_MAX, Observed, play};
+use super::exchange::play;
+use super::play::{Forwarded, OUTPUT_BYTES_MAX, Observed};
 use super::*;
 use crate::capability::Script;
 use crate::capability::metrics::{Kind, Registry};
@@ -476,6 +477,13 @@ fn what_cannot_be_seen_is_not_looked_at() {
     assert_eq!(differs(expect, &seen), Vec::<String>::new());
 }
 
+#[test]
+fn the_words_of_case_files_are_those_of_the_chain() {
+    use crate::config::case::{FAILURES, HOOKS};
+    assert_eq!(FAILURES, FailureKind::ALL.map(FailureKind::name));
+    assert_eq!(HOOKS[..], Hook::ALL.map(Hook::name)[1..], "but for `configure`");
+}
+
 struct Directory(PathBuf);
 
 impl Directory {
@@ -659,7 +667,7 @@ fn an_update_makes_the_cases_pass_and_leaves_the_rest_of_the_file_alone() {
                  [[case]]\nname = \"c\"\nconfig = { key = \"Client\" }\n\
                  load_error = { key = \"other\", line = 1 }\n";
     let path = directory.write("a.toml", &format!("{LIMIT}{cases}"));
-    let report = run_all(&[path.clone()], &Options::default());
+    let report = run_all(std::slice::from_ref(&path), &Options::default());
     let updates = update::updates(&report);
     let [update] = updates.as_slice() else { panic!("{updates:?}") };
     assert_eq!((update.changes.len(), update.left), (6, 1));
@@ -690,7 +698,7 @@ fn a_file_that_has_changed_since_is_not_rewritten() {
     let directory = Directory::new();
     let path = directory
         .write("a.toml", &format!("{LIMIT}[[case]]\nname = \"a\"\nexpect = {{ status = 429 }}\n"));
-    let report = run_all(&[path.clone()], &Options::default());
+    let report = run_all(std::slice::from_ref(&path), &Options::default());
     let updates = update::updates(&report);
     std::fs::write(&path, "changed").unwrap();
     let refused = update::write(&updates[0]).unwrap_err().to_string();

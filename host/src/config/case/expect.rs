@@ -19,9 +19,10 @@ use crate::config::words::{did_you_mean, quoted, shortened};
 /// Bytes of a regular expression; what it may grow to is bounded by the library.
 pub(super) const REGEX_BYTES_MAX: usize = 4 << 10;
 /// The failures that a filter can have, as metrics and logs name them.
-pub(super) const FAILURES: [&str; 6] =
+pub const FAILURES: [&str; 6] =
     ["trap", "deadline", "memory", "invalid_output", "body_limit", "unavailable"];
-const HOOKS: [&str; 7] = [
+/// The hooks that a failure can be of.
+pub const HOOKS: [&str; 7] = [
     "on-request",
     "on-request-body",
     "on-request-trailers",

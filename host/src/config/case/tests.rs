@@ -136,6 +136,9 @@ fn a_file_has_a_limit() {
     }
 }
 
+/// Reads a file with so many of something.
+type With<'w> = &'w dyn Fn(usize) -> Result<CaseFile, Diagnostics>;
+
 #[test]
 fn lists_have_limits() {
     let cases = |count: usize| {
@@ -148,7 +151,7 @@ fn lists_have_limits() {
         case(&format!("request.headers = {{ {} }}", all.join(",")))
     };
     let listed = |count: usize| case(&format!("expect.log = [{}]", vec!["\"\""; count].join(",")));
-    let checks: [(usize, &dyn Fn(usize) -> Result<CaseFile, Diagnostics>); 4] = [
+    let checks: [(usize, With<'_>); 4] = [
         (CASES_MAX, &cases),
         (STEPS_MAX, &steps),
         (CASE_FIELDS_MAX, &fields),
@@ -173,7 +176,7 @@ fn texts_have_limits() {
     };
     let regex =
         |bytes: usize| case(&format!("expect.body = {{ matches = \"{}\" }}", "r".repeat(bytes)));
-    let checks: [(usize, &dyn Fn(usize) -> Result<CaseFile, Diagnostics>); 2] =
+    let checks: [(usize, With<'_>); 2] =
         [(read::CASE_NAME_BYTES_MAX, &name), (expect::REGEX_BYTES_MAX, &regex)];
     for (max, with) in checks {
         for (bytes, fits) in [(max - 1, true), (max, true), (max + 1, false)] {
