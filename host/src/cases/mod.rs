@@ -1,8 +1,8 @@
 //! `pillion test`: plays case files against the components they name, and tells what differs.
 //!
-//! `config::case` reads the files, `play` carries out one case with the chain and the runtime of
-//! service, `check` compares, `report` tells, `update` rewrites. This file takes files to verdicts,
-//! cases side by side. Opens no sockets and prints nothing.
+//! `config::case` reads the files, `play` and `exchange` carry a case out with the chain and the
+//! runtime of service, `check` compares, `report` tells, `update` rewrites. This file takes files to
+//! verdicts, cases side by side. Opens no sockets and prints nothing.
 
 pub mod check;
 pub mod play;
@@ -11,6 +11,7 @@ pub mod update;
 
 mod capture;
 mod diff;
+mod exchange;
 mod load;
 mod shown;
 

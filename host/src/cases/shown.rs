@@ -77,7 +77,7 @@ pub(super) fn field_like(count: Option<u64>, conditions: &str) -> String {
     match (count, conditions) {
         (None, "") => "any value".to_owned(),
         (Some(count), "") => lines(count),
-        (None, conditions) => format!("a line that is or {conditions}"),
+        (None, conditions) => format!("a line: {conditions}"),
         (Some(count), conditions) => format!("{}, one of them: {conditions}", lines(count)),
     }
 }

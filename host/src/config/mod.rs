@@ -132,18 +132,48 @@ impl std::fmt::Debug for SecretValues {
 /// # Errors
 /// Everything that keeps the file from being used, warnings included.
 pub fn load(path: &Path) -> Result<Loaded, Diagnostics> {
+    let (name, source, text) = read_text(path, &WHAT)?;
+    parse_source(&text, &name, source, &|variable| std::env::var(variable).ok())
+}
+
+/// What messages say of a kind of file.
+struct FileKind {
+    noun: &'static str,
+    /// What to do about one that cannot be read.
+    unreadable: &'static str,
+    /// What to do about one that is too large.
+    too_large: &'static str,
+}
+
+const WHAT: FileKind = FileKind {
+    noun: "configuration",
+    unreadable: "name the file with `-c FILE`",
+    too_large: "move what is generated into the filters that use it",
+};
+
+/// Name, absolute path and text of a file.
+fn read_text(path: &Path, kind: &FileKind) -> Result<(String, PathBuf, String), Diagnostic> {
     let name = path.display().to_string();
     let unreadable = |error: std::io::Error| {
-        let help = "name the file with `-c FILE`";
-        Diagnostic::about_file(&name, format!("cannot read the configuration: {error}"), help)
+        let message = format!("cannot read the {}: {error}", kind.noun);
+        Diagnostic::about_file(&name, message, kind.unreadable)
     };
     let source = std::path::absolute(path).map_err(unreadable)?;
     let bytes = read_bounded(&source, CONFIG_FILE_BYTES_MAX).map_err(|error| match error {
         BoundedReadError::Io(error) => unreadable(error),
-        BoundedReadError::TooLarge => too_large(&name),
+        BoundedReadError::TooLarge => too_large(&name, kind),
     })?;
-    let text = String::from_utf8(bytes).map_err(|error| not_utf8(&name, &error))?;
-    parse_source(&text, &name, source, &|variable| std::env::var(variable).ok())
+    let text = String::from_utf8(bytes).map_err(|error| {
+        let line = error.as_bytes()[..error.utf8_error().valid_up_to()].split(|it| *it == b'\n');
+        let message = format!("line {} is not UTF-8 text", line.count());
+        Diagnostic::about_file(&name, message, "save the file as UTF-8")
+    })?;
+    Ok((name, source, text))
+}
+
+fn too_large(name: &str, kind: &FileKind) -> Diagnostic {
+    let message = format!("the {} is larger than {CONFIG_FILE_BYTES_MAX} bytes", kind.noun);
+    Diagnostic::about_file(name, message, kind.too_large)
 }
 
 /// Checks the text of a file called `file` in the directory `base`.
@@ -167,7 +197,7 @@ fn parse_source(
     env: &dyn Fn(&str) -> Option<String>,
 ) -> Result<Loaded, Diagnostics> {
     if text.len() > CONFIG_FILE_BYTES_MAX {
-        return Err(too_large(name).into());
+        return Err(too_large(name, &WHAT).into());
     }
     let source = SourceText::new(name, text);
     let (root, errors) = DeTable::parse_recoverable(text);
@@ -184,15 +214,4 @@ fn parse_source(
     config.secrets = Secrets(secret_paths);
     let positions = Positions::new(source, positions, SecretValues(secret_values));
     Ok(Loaded { config, warnings: problems, positions, referenced_files })
-}
-
-fn not_utf8(name: &str, error: &std::string::FromUtf8Error) -> Diagnostic {
-    let line = error.as_bytes()[..error.utf8_error().valid_up_to()].split(|it| *it == b'\n');
-    let message = format!("line {} is not UTF-8 text", line.count());
-    Diagnostic::about_file(name, message, "save the file as UTF-8")
-}
-
-fn too_large(name: &str) -> Diagnostic {
-    let message = format!("the configuration is larger than {CONFIG_FILE_BYTES_MAX} bytes");
-    Diagnostic::about_file(name, message, "move what is generated into the filters that use it")
 }

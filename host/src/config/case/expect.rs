@@ -5,7 +5,7 @@ use toml::de::DeValue;
 
 use super::keys::LISTED_MAX;
 use super::message::{
-    Collected, base64_of, entries, field_name, field_value, file_of, known_entries, literal,
+    Collected, Entry, base64_of, entries, field_name, field_value, file_of, known_entries, literal,
     text_of,
 };
 use super::model::{
@@ -17,11 +17,12 @@ use crate::config::reader::{Node, TableReader, whole_number};
 use crate::config::words::{did_you_mean, quoted, shortened};
 
 /// Bytes of a regular expression; what it may grow to is bounded by the library.
-const REGEX_BYTES_MAX: usize = 4 << 10;
+pub(super) const REGEX_BYTES_MAX: usize = 4 << 10;
 /// The failures that a filter can have, as metrics and logs name them.
-pub(super) const FAILURES: [&str; 6] =
+pub const FAILURES: [&str; 6] =
     ["trap", "deadline", "memory", "invalid_output", "body_limit", "unavailable"];
-const HOOKS: [&str; 7] = [
+/// The hooks that a failure can be of.
+pub const HOOKS: [&str; 7] = [
     "on-request",
     "on-request-body",
     "on-request-trailers",
@@ -99,10 +100,10 @@ fn forwarded(
 fn fields(table: &TableReader<'_, '_>, key: &str) -> FieldsWanted {
     let fields = entries(table, key, "a table of field names").into_iter();
     fields
-        .filter_map(|(written, node)| {
-            let name = field_name(table, &written, node)?;
-            let value = field(table, &written, node)?;
-            Some((name, Wanted { value, span: node.span() }))
+        .filter_map(|entry| {
+            let name = field_name(table, &entry)?;
+            let value = field(table, &entry.name, entry.node)?;
+            Some((name, Wanted { value, span: entry.node.span() }))
         })
         .collect()
 }
@@ -206,7 +207,7 @@ fn log_line(table: &TableReader<'_, '_>, node: &Node<'_>) -> Option<LogWanted> {
 fn notes(table: &TableReader<'_, '_>) -> Vec<Wanted<NoteWanted>> {
     let notes = entries(table, "notes", "a table of notes").into_iter();
     notes
-        .filter_map(|(key, node)| {
+        .filter_map(|Entry { name: key, node, .. }| {
             let text = match node.get_ref() {
                 DeValue::Boolean(false) => None,
                 DeValue::Boolean(true) => Some(TextWanted::default()),
@@ -220,11 +221,11 @@ fn notes(table: &TableReader<'_, '_>) -> Vec<Wanted<NoteWanted>> {
 fn metrics(table: &TableReader<'_, '_>) -> Vec<Wanted<MetricWanted>> {
     let metrics = entries(table, "metrics", "a table of metrics").into_iter();
     metrics
-        .filter_map(|(written, node)| {
+        .filter_map(|Entry { name: written, at, node }| {
             let Some((name, labels)) = series(&written) else {
                 let message = format!("`{}` is no name of a metric", shortened(&written));
                 let help = "write `name`, or \"name{label=value}\" with quotes around it";
-                table.context.error(node.span(), message, help);
+                table.context.error(at, message, help);
                 return None;
             };
             let (value, count) = metric_value(table, &written, node)?;

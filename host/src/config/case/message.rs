@@ -15,10 +15,10 @@ use super::keys::{
     LISTED_MAX, LISTENER_DEFAULT, METHOD_DEFAULT, PATH_DEFAULT,
 };
 use super::model::{Answer, Payload, Request};
-use crate::config::problems::{BoundedReadError, read_bounded};
+use crate::config::problems::{BoundedReadError, Span, read_bounded};
 use crate::config::reader::{Node, TableReader, whole_number};
 use crate::config::units::parse_size;
-use crate::config::words::{did_you_mean, join, quoted, shortened};
+use crate::config::words::{did_you_mean, quoted, shortened};
 use crate::http::edit::{is_authority, is_host_owned, is_origin_form};
 use crate::http::fields::{Name, is_value, trim};
 
@@ -66,7 +66,6 @@ pub(super) fn request(table: &TableReader<'_, '_>, collected: &mut Collected) ->
     );
     let listener =
         checked("listener", LISTENER_DEFAULT, &|text| !text.is_empty(), "a listener has a name");
-    let protocol = ["HTTP/1.0", "HTTP/2"].into_iter().find(|it| *it == table.choice("protocol"));
     Request {
         // Both were checked above, or are the defaults.
         method: Method::from_bytes(method.as_bytes()).unwrap_or_default(),
@@ -74,7 +73,7 @@ pub(super) fn request(table: &TableReader<'_, '_>, collected: &mut Collected) ->
         path,
         secure: table.choice("scheme") == "https",
         authority,
-        protocol: protocol.unwrap_or("HTTP/1.1"),
+        protocol: table.choice("protocol"),
         listener,
         headers: fields(table, "headers"),
         payload: payload(table, collected),
@@ -112,28 +111,31 @@ pub(super) fn text_of(table: &TableReader<'_, '_>, key: &str, node: &Node<'_>) -
     }
 }
 
-/// The entries of an inline table of names, or none; anything else is reported.
+/// An entry of a table whose keys are names.
+pub(super) struct Entry<'t> {
+    pub(super) name: String,
+    /// Where the name is.
+    pub(super) at: Span,
+    pub(super) node: &'t Node<'t>,
+}
+
+/// The entries of a table whose keys are names, or none; anything else is reported.
 pub(super) fn entries<'t>(
     table: &TableReader<'_, 't>,
     key: &str,
     expected: &str,
-) -> Vec<(String, &'t Node<'t>)> {
+) -> Vec<Entry<'t>> {
     let Some(node) = table.node(key) else { return Vec::new() };
     let DeValue::Table(entries) = node.get_ref() else {
         table.wrong_type(key, node, expected);
         return Vec::new();
     };
     let listed = table.bounded(key, node, entries.len(), CASE_FIELDS_MAX, entries.iter());
-    let path = join(table.path(), key);
-    let mut listed: Vec<(String, &Node<'_>)> = listed
-        .map(|(name, node)| {
-            let name = name.get_ref().to_string();
-            table.context.locate(join(&path, &name), node.span());
-            (name, node)
-        })
+    let mut listed: Vec<Entry<'_>> = listed
+        .map(|(name, node)| Entry { name: name.get_ref().to_string(), at: name.span(), node })
         .collect();
     // The parser sorts them by name; a person reads them in the order of the file.
-    listed.sort_by_key(|(_, node)| node.span().start);
+    listed.sort_by_key(|entry| entry.at.start);
     listed
 }
 
@@ -159,15 +161,12 @@ pub(super) fn known_entries<'t>(
 }
 
 /// The name of a field that may be written in a case file, in lower case.
-pub(super) fn field_name(
-    table: &TableReader<'_, '_>,
-    written: &str,
-    node: &Node<'_>,
-) -> Option<String> {
+pub(super) fn field_name(table: &TableReader<'_, '_>, entry: &Entry<'_>) -> Option<String> {
+    let written = &entry.name;
     let shown = shortened(written);
     let Ok(name) = Name::parse(written.as_bytes()) else {
         let message = format!("`{shown}` is no field name");
-        table.context.error(node.span(), message, "field names have letters, digits and `-`");
+        table.context.error(entry.at.clone(), message, "field names have letters, digits and `-`");
         return None;
     };
     let lower = written.to_ascii_lowercase();
@@ -177,7 +176,7 @@ pub(super) fn field_name(
             "content-length" | "transfer-encoding" => "it follows from `body`",
             _ => "it frames or routes the message, and no filter sees it",
         };
-        table.context.error(node.span(), format!("`{shown}` belongs to the host"), help);
+        table.context.error(entry.at.clone(), format!("`{shown}` belongs to the host"), help);
         return None;
     }
     Some(lower)
@@ -249,14 +248,15 @@ pub(super) fn file_of(
 /// Fields by name, with one line or several.
 fn fields(table: &TableReader<'_, '_>, key: &str) -> Vec<(String, Vec<u8>)> {
     let mut fields = Vec::new();
-    for (written, node) in entries(table, key, "a table of field names") {
-        let Some(name) = field_name(table, &written, node) else { continue };
+    for entry in entries(table, key, "a table of field names") {
+        let Some(name) = field_name(table, &entry) else { continue };
+        let Entry { name: written, node, .. } = &entry;
         let lines = match node.get_ref() {
             DeValue::Array(items) => {
-                let items = table.bounded(&written, node, items.len(), LISTED_MAX, items.iter());
-                items.filter_map(|item| field_value(table, &written, item)).collect()
+                let items = table.bounded(written, node, items.len(), LISTED_MAX, items.iter());
+                items.filter_map(|item| field_value(table, written, item)).collect()
             }
-            _ => field_value(table, &written, node).into_iter().collect::<Vec<_>>(),
+            _ => field_value(table, written, node).into_iter().collect::<Vec<_>>(),
         };
         fields.extend(lines.into_iter().map(|value| (name.clone(), value)));
     }
@@ -265,7 +265,12 @@ fn fields(table: &TableReader<'_, '_>, key: &str) -> Vec<(String, Vec<u8>)> {
 
 fn notes(table: &TableReader<'_, '_>) -> Vec<(String, String)> {
     let notes = entries(table, "notes", "a table of notes").into_iter();
-    notes.filter_map(|(key, node)| text_of(table, &key, node).map(|text| (key, text))).collect()
+    notes
+        .filter_map(|Entry { name, node, .. }| {
+            let text = text_of(table, &name, node)?;
+            Some((name, text))
+        })
+        .collect()
 }
 
 /// `body` and `trailers`.
@@ -282,7 +287,7 @@ fn payload(table: &TableReader<'_, '_>, collected: &mut Collected) -> Payload {
 fn body(table: &TableReader<'_, '_>, node: &Node<'_>, collected: &mut Collected) -> Vec<Vec<u8>> {
     let DeValue::Table(entries) = node.get_ref() else {
         let text = text_of(table, "body", node).unwrap_or_default();
-        return pieces(text.into_bytes(), &[]);
+        return pieces(text.as_bytes(), &[]);
     };
     let (mut bytes, mut sources, mut sizes) = (Vec::new(), 0, Sizes::default());
     for (key, inner) in known_entries(table, entries, &["text", "base64", "file", "chunks"]) {
@@ -311,7 +316,7 @@ fn body(table: &TableReader<'_, '_>, node: &Node<'_>, collected: &mut Collected)
         table.context.error(node.span(), message, "make them larger");
         return Vec::new();
     }
-    pieces(bytes, &sizes)
+    pieces(&bytes, &sizes)
 }
 
 enum Sizes {
@@ -351,15 +356,16 @@ fn chunk_size(table: &TableReader<'_, '_>, node: &Node<'_>) -> Option<usize> {
 }
 
 /// `bytes` in pieces of these sizes, and the rest in one. No bytes are one empty piece.
-fn pieces(mut bytes: Vec<u8>, sizes: &[usize]) -> Vec<Vec<u8>> {
-    let mut pieces = Vec::new();
+fn pieces(bytes: &[u8], sizes: &[usize]) -> Vec<Vec<u8>> {
+    let (mut pieces, mut rest) = (Vec::new(), bytes);
     for size in sizes {
-        if bytes.len() <= *size {
+        if rest.len() <= *size {
             break;
         }
-        let rest = bytes.split_off(*size);
-        pieces.push(std::mem::replace(&mut bytes, rest));
+        let (piece, behind) = rest.split_at(*size);
+        pieces.push(piece.to_vec());
+        rest = behind;
     }
-    pieces.push(bytes);
+    pieces.push(rest.to_vec());
     pieces
 }

@@ -27,9 +27,10 @@ use super::positions::Positions;
 use super::problems::{Context, Findings, Span};
 use super::reader::TableReader;
 use super::syntax::SyntaxErrors;
-use super::{BoundedReadError, SecretValues, read_bounded};
+use super::{FileKind, SecretValues};
 
 pub use self::base64::{decode, encode};
+pub use self::expect::{FAILURES, HOOKS};
 pub use self::keys::{
     CASE_BODY_BYTES_MAX, CASE_FIELDS_MAX, CASES_MAX, CHUNKS_MAX, LISTED_MAX, NOW_DEFAULT, STEPS_MAX,
 };
@@ -85,23 +86,21 @@ impl CaseFile {
 /// # Errors
 /// Everything that keeps the file from being played.
 pub fn load(path: &Path) -> Result<CaseFile, Diagnostics> {
-    let name = path.display().to_string();
-    let unreadable = |error: std::io::Error| {
-        let help = "name case files, or directories with case files in them";
-        Diagnostic::about_file(&name, format!("cannot read the case file: {error}"), help)
-    };
-    let absolute = std::path::absolute(path).map_err(unreadable)?;
     // Opening a named pipe would wait for its writer.
-    if !std::fs::metadata(&absolute).map_err(unreadable)?.is_file() {
-        return Err(unreadable(std::io::Error::other("it is not a regular file")).into());
+    if std::fs::metadata(path).is_ok_and(|it| !it.is_file()) {
+        let name = path.display().to_string();
+        let help = "name case files, or directories with case files in them";
+        return Err(Diagnostic::about_file(&name, "it is not a regular file", help).into());
     }
-    let bytes = read_bounded(&absolute, CONFIG_FILE_BYTES_MAX).map_err(|error| match error {
-        BoundedReadError::Io(error) => unreadable(error),
-        BoundedReadError::TooLarge => too_large(&name),
-    })?;
-    let text = String::from_utf8(bytes).map_err(|error| super::not_utf8(&name, &error))?;
-    parse_source(&text, &name, absolute, &|variable| std::env::var(variable).ok())
+    let (name, source, text) = super::read_text(path, &WHAT)?;
+    parse_source(&text, &name, source, &|variable| std::env::var(variable).ok())
 }
+
+const WHAT: FileKind = FileKind {
+    noun: "case file",
+    unreadable: "name case files, or directories with case files in them",
+    too_large: "divide it, and put long bodies into files of their own",
+};
 
 /// Checks the text of a case file called `file` in the directory `base`.
 ///
@@ -124,7 +123,7 @@ fn parse_source(
     env: &dyn Fn(&str) -> Option<String>,
 ) -> Result<CaseFile, Diagnostics> {
     if text.len() > CONFIG_FILE_BYTES_MAX {
-        return Err(too_large(name).into());
+        return Err(super::too_large(name, &WHAT).into());
     }
     let source = SourceText::new(name, text);
     let (root, errors) = DeTable::parse_recoverable(text);
@@ -149,11 +148,6 @@ fn parse_source(
         positions: Positions::new(source, positions, secrets),
         path,
     })
-}
-
-fn too_large(name: &str) -> Diagnostic {
-    let message = format!("the case file is larger than {CONFIG_FILE_BYTES_MAX} bytes");
-    Diagnostic::about_file(name, message, "divide it, and put long bodies into files of their own")
 }
 
 /// JSON Schema (draft 2020-12) of a case file.

@@ -86,10 +86,6 @@ fn case(
 ) -> Case {
     let load_error =
         table.has("load_error").then(|| expect::load_error(&table.table("load_error")));
-    let upstream = match table.has("upstream") {
-        true => message::answer(&table.table("upstream"), collected),
-        false => defaults.upstream.clone(),
-    };
     let steps = table.tables("step");
     let own = ["advance", "repeat", "request", "expect"];
     if load_error.is_some() {
@@ -103,10 +99,13 @@ fn case(
             table.context.error(table.span_of(key), message, "write it in `[[case.step]]`");
         }
     }
-    let steps = match (&load_error, steps.as_slice()) {
-        (Some(_), _) => Vec::new(),
-        (None, []) => vec![step(table, &upstream, collected)],
-        (None, steps) => steps.iter().map(|table| step(table, &upstream, collected)).collect(),
+    let steps = if load_error.is_some() {
+        Vec::new()
+    } else if steps.is_empty() {
+        vec![step(table, &defaults.upstream, collected)]
+    } else {
+        let upstream = upstream(table, &defaults.upstream, collected);
+        steps.iter().map(|table| step(table, &upstream, collected)).collect()
     };
     Case {
         name,
@@ -121,16 +120,19 @@ fn case(
 }
 
 fn step(table: &TableReader<'_, '_>, upstream: &Answer, collected: &mut Collected) -> Step {
-    let upstream = match table.has("upstream") {
-        true => message::answer(&table.table("upstream"), collected),
-        false => upstream.clone(),
-    };
     Step {
         advance: Duration::from_micros(table.limit("advance").unwrap_or(0)),
         repeat: table.limit("repeat").unwrap_or(1),
         request: message::request(&table.table("request"), collected),
-        upstream,
+        upstream: self::upstream(table, upstream, collected),
         expect: expect::expect(&table.table("expect"), collected),
+    }
+}
+
+fn upstream(table: &TableReader<'_, '_>, default: &Answer, collected: &mut Collected) -> Answer {
+    match table.has("upstream") {
+        true => message::answer(&table.table("upstream"), collected),
+        false => default.clone(),
     }
 }
 
