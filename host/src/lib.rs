@@ -29,6 +29,7 @@ pub mod worker;
 
 pub mod snapshot;
 
+pub mod cases;
 pub mod reload;
 pub mod shutdown;
 

@@ -112,7 +112,7 @@ async fn a_wrong_use_is_exit_code_2_and_a_missing_file_1() {
     assert!((out + &err).contains("gone.toml"));
     let (code, out, _) = run(command(&["--help"], setup.directory())).await;
     assert_eq!(code, 0);
-    for verb in ["run", "validate", "schema", "compile", "demo", "status"] {
+    for verb in ["run", "validate", "schema", "compile", "filter", "dev", "demo", "status"] {
         assert!(out.contains(verb), "{verb} in {out}");
     }
     let (code, out, _) = run(command(&["--version"], setup.directory())).await;

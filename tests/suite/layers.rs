@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 /// A module of the host, and the others it may use.
 const ALLOWED: &[(&str, &[&str])] = &[
-    ("config", &[]),
+    ("config", &["http"]),
     ("http", &[]),
     ("shutdown", &[]),
     ("capability", &[]),
@@ -39,6 +39,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ),
     ("admin", &["http", "http1", "io", "telemetry"]),
     ("reload", &["capability", "chain", "config", "shutdown", "snapshot", "telemetry", "wasm"]),
+    ("cases", &["capability", "chain", "config", "http", "proxy", "reload", "telemetry", "wasm"]),
 ];
 
 /// Modules at the top, which may use everything and are used by nothing but each other.

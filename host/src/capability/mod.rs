@@ -10,6 +10,9 @@ pub mod log;
 pub mod metrics;
 pub mod random;
 pub mod rate_limit;
+pub mod sources;
+
+pub use sources::{Script, Sources};
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -22,6 +25,7 @@ use std::time::Instant;
 #[derive(Debug)]
 pub struct State {
     start: Instant,
+    sources: Sources,
     kv: Mutex<HashMap<Box<str>, Arc<kv::Space>>>,
     rate_limit: Mutex<HashMap<Box<str>, Arc<rate_limit::Table>>>,
 }
@@ -30,7 +34,19 @@ impl State {
     /// Nothing is kept yet. `start` must not be later than any time given to the capabilities;
     /// times before it count as it.
     pub fn new(start: Instant) -> Self {
-        State { start, kv: Mutex::default(), rate_limit: Mutex::default() }
+        let (sources, kv, rate_limit) = Default::default();
+        State { start, sources, kv, rate_limit }
+    }
+
+    /// Nothing is kept yet, and every filter has its time and its random bytes from `script`.
+    pub fn scripted(script: Arc<Script>) -> Self {
+        let sources = Sources::Script(script);
+        State { start: sources.instant(), sources, ..State::new(Instant::now()) }
+    }
+
+    /// Where the filters that use this state get time and random bytes from.
+    pub fn sources(&self) -> &Sources {
+        &self.sources
     }
 
     /// The map of `filter`: the same for every generation, under the limits of `grant`.
@@ -54,7 +70,7 @@ impl State {
         let table = match tables.get(filter) {
             Some(table) => table.clone(),
             None => {
-                let table = Arc::new(rate_limit::Table::new(self.start));
+                let table = Arc::new(rate_limit::Table::new(self.start, &self.sources));
                 tables.insert(filter.into(), table.clone());
                 table
             }

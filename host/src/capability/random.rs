@@ -1,7 +1,7 @@
 //! The `random` capability: bytes of a cryptographic generator, seeded and reseeded by the
-//! operating system, one a thread.
+//! operating system, one a thread; or of a script.
 
-use rand::Rng;
+use super::Sources;
 
 /// Bytes of one call.
 pub const RANDOM_BYTES_MAX: u32 = 4 * 1024;
@@ -14,18 +14,13 @@ pub struct TooManyBytes {
 }
 
 /// So many random bytes.
-pub fn bytes(length: u32) -> Result<Vec<u8>, TooManyBytes> {
+pub fn bytes(sources: &Sources, length: u32) -> Result<Vec<u8>, TooManyBytes> {
     if length > RANDOM_BYTES_MAX {
         return Err(TooManyBytes { asked: length });
     }
     let mut bytes = vec![0; length as usize];
-    rand::rng().fill_bytes(&mut bytes);
+    sources.fill(&mut bytes);
     Ok(bytes)
-}
-
-/// Eight random bytes as a number.
-pub fn number() -> u64 {
-    rand::rng().next_u64()
 }
 
 #[cfg(test)]
@@ -35,15 +30,9 @@ mod tests {
     #[test]
     fn a_call_gives_at_most_four_kibibytes() {
         for length in [0, 1, RANDOM_BYTES_MAX - 1, RANDOM_BYTES_MAX] {
-            assert_eq!(bytes(length).unwrap().len(), length as usize);
+            assert_eq!(bytes(&Sources::System, length).unwrap().len(), length as usize);
         }
-        let refused = bytes(RANDOM_BYTES_MAX + 1).unwrap_err().to_string();
+        let refused = bytes(&Sources::System, RANDOM_BYTES_MAX + 1).unwrap_err().to_string();
         assert_eq!(refused, "`random.bytes` was asked for 4097 bytes; at most 4096 a call");
-    }
-
-    #[test]
-    fn bytes_and_numbers_differ_from_call_to_call() {
-        assert_ne!(bytes(32).unwrap(), bytes(32).unwrap());
-        assert_ne!((number(), number()), (number(), number()));
     }
 }

@@ -8,7 +8,7 @@
 //! Unit: one token is `per` in nanoseconds many parts, so that `requests` parts flow in each
 //! nanosecond. Nothing is ever rounded as time passes, however often a bucket is looked at.
 
-use super::{SHARDS, locked, nanoseconds_since};
+use super::{SHARDS, Sources, locked, nanoseconds_since};
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeSet, HashMap};
 use std::hash::{BuildHasherDefault, Hasher};
@@ -139,9 +139,9 @@ pub(super) struct Table {
 }
 
 impl Table {
-    pub(super) fn new(start: Instant) -> Self {
+    pub(super) fn new(start: Instant, sources: &Sources) -> Self {
         let mut secret = [0; 32];
-        rand::Rng::fill_bytes(&mut rand::rng(), &mut secret);
+        sources.fill(&mut secret);
         Table {
             start,
             secret,
@@ -333,7 +333,7 @@ mod tests {
 
     fn buckets(policy: Policy) -> (Buckets, Instant) {
         let start = Instant::now();
-        (Buckets::new(policy, Arc::new(Table::new(start))), start)
+        (Buckets::new(policy, Arc::new(Table::new(start, &Sources::System))), start)
     }
 
     fn count(buckets: &Buckets) -> usize {

@@ -157,6 +157,11 @@ impl Exchange {
         self.wall = None;
     }
 
+    /// Sets the wall time of the exchange, in place of the moment it is first asked for.
+    pub fn begin_at(&mut self, wall: SystemTime) {
+        self.wall = Some(wall);
+    }
+
     /// Wall time of the exchange: read once, then the same to its end.
     pub fn now(&mut self) -> SystemTime {
         *self.wall.get_or_insert_with(SystemTime::now)

@@ -2,12 +2,17 @@
 //!
 //! Exit codes: 0 fine, 1 findings or failure, 2 wrong usage.
 
+mod ask;
 mod compile;
 mod demo;
 mod demo_app;
+mod dev;
+mod filter;
+mod local;
 mod run;
 mod schema;
 mod status;
+mod test;
 mod validate;
 
 use crate::reload::chain;
@@ -38,6 +43,12 @@ enum Verb {
     Schema,
     /// Compile filters ahead of time, into the cache
     Compile(compile::Arguments),
+    /// Make, build and look at filters
+    Filter(filter::Arguments),
+    /// Develop a filter: on every save, build it, play its cases, swap it into a running sidecar
+    Dev(dev::Arguments),
+    /// Play the cases of a filter, and tell what differs
+    Test(test::Arguments),
     /// Show what a running sidecar is doing
     Status(status::Arguments),
     /// Try everything out: an app, a sidecar before it, and commands to try
@@ -58,6 +69,9 @@ pub fn main() -> ExitCode {
         Verb::Validate(arguments) => validate::main(arguments),
         Verb::Schema => schema::main(),
         Verb::Compile(arguments) => compile::main(arguments),
+        Verb::Dev(arguments) => dev::main(arguments),
+        Verb::Filter(arguments) => filter::main(arguments),
+        Verb::Test(arguments) => test::main(arguments),
         Verb::Status(arguments) => status::main(&arguments),
         Verb::Demo(arguments) => demo::main(arguments),
     };

@@ -22,27 +22,14 @@ pub(super) fn read(name: &Text, table: &TableReader<'_, '_>) -> Option<Filter> {
     let source = table.text("source").and_then(|text| read_source(table, &text));
     let builtin = matches!(source, Some(FilterSource::Builtin(_)));
     let grants = read_grants(&table.table("grants"), builtin);
-    let limits_table = table.table("limits");
-    let limits = FilterLimits::read(&limits_table);
-    if limits.time > limits.exchange_time {
-        let message = "`time` of one hook is longer than `exchange_time` of all of them";
-        let help = "raise `exchange_time` too, or the hook ends there";
-        limits_table.context.warning(limits_table.span_of("time"), message, help);
-    }
-    let fail_policy = match table.choice("fail_policy") {
-        "open" => FailPolicy::Open,
-        _ => FailPolicy::Closed,
-    };
-    let isolation = match table.choice("isolation") {
-        "per-request" => Isolation::PerRequest,
-        _ => Isolation::Shared,
-    };
+    let (limits, fail_policy, isolation) =
+        (read_limits(table), read_fail_policy(table), read_isolation(table));
     let config = read_config(table);
     let name: Arc<str> = name.value.as_str().into();
     Some(Filter { name, source: source?, config, grants, limits, fail_policy, isolation })
 }
 
-fn read_source(table: &TableReader<'_, '_>, text: &Text) -> Option<FilterSource> {
+pub(super) fn read_source(table: &TableReader<'_, '_>, text: &Text) -> Option<FilterSource> {
     let value = text.value.as_str();
     if let Some(name) = value.strip_prefix("builtin:") {
         if BUILTIN_FILTERS.contains(&name) {
@@ -68,7 +55,7 @@ fn read_source(table: &TableReader<'_, '_>, text: &Text) -> Option<FilterSource>
     check::read_path(table, text).map(FilterSource::File)
 }
 
-fn read_grants(table: &TableReader<'_, '_>, builtin: bool) -> Grants {
+pub(super) fn read_grants(table: &TableReader<'_, '_>, builtin: bool) -> Grants {
     let granted = |name| table.flag(name).unwrap_or(builtin);
     Grants {
         log: granted("log"),
@@ -77,6 +64,31 @@ fn read_grants(table: &TableReader<'_, '_>, builtin: bool) -> Grants {
         metrics: granted("metrics"),
         kv: read_kv(table),
         rate_limit: table.has("rate-limit").then(|| read_rate_limit(&table.table("rate-limit"))),
+    }
+}
+
+pub(super) fn read_limits(table: &TableReader<'_, '_>) -> FilterLimits {
+    let table = table.table("limits");
+    let limits = FilterLimits::read(&table);
+    if limits.time > limits.exchange_time {
+        let message = "`time` of one hook is longer than `exchange_time` of all of them";
+        let help = "raise `exchange_time` too, or the hook ends there";
+        table.context.warning(table.span_of("time"), message, help);
+    }
+    limits
+}
+
+pub(super) fn read_fail_policy(table: &TableReader<'_, '_>) -> FailPolicy {
+    match table.choice("fail_policy") {
+        "open" => FailPolicy::Open,
+        _ => FailPolicy::Closed,
+    }
+}
+
+pub(super) fn read_isolation(table: &TableReader<'_, '_>) -> Isolation {
+    match table.choice("isolation") {
+        "per-request" => Isolation::PerRequest,
+        _ => Isolation::Shared,
     }
 }
 
@@ -100,14 +112,14 @@ fn read_rate_limit(table: &TableReader<'_, '_>) -> RateLimitGrant {
     RateLimitGrant { requests, per, burst, keys: table.count("keys") }
 }
 
-fn read_config(table: &TableReader<'_, '_>) -> Value {
+pub(super) fn read_config(table: &TableReader<'_, '_>) -> Value {
     let empty = || Value::Object(Map::new());
     let Some(node) = table.node("config") else { return empty() };
     let DeValue::Table(_) = node.get_ref() else {
         table.wrong_type("config", node, "a table");
         return empty();
     };
-    let value = to_json(table, node, &join(table.path(), "config"));
+    let value = to_json(table, node, &join(table.path(), "config"), Texts::WithReferences);
     let bytes = value.to_string().len();
     if bytes > FILTER_CONFIG_BYTES_MAX {
         let message = format!("`config` has {bytes} bytes as JSON");
@@ -117,17 +129,37 @@ fn read_config(table: &TableReader<'_, '_>) -> Value {
     value
 }
 
+/// Which references of a value's strings are replaced.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Texts {
+    /// Those of a filter's configuration.
+    WithReferences,
+    /// None.
+    Literal,
+}
+
+/// A value as JSON, its strings as they are written.
+pub(super) fn to_json_literally(table: &TableReader<'_, '_>, node: &Node<'_>) -> Value {
+    to_json(table, node, "", Texts::Literal)
+}
+
 /// Recursion is bounded by the length of the path.
-fn to_json(table: &TableReader<'_, '_>, node: &Node<'_>, path: &str) -> Value {
+fn to_json(table: &TableReader<'_, '_>, node: &Node<'_>, path: &str, texts: Texts) -> Value {
     let refuse = |message: &str, help: &str| {
         table.context.error(node.span(), message, help);
         Value::Null
+    };
+    let locate = |path: String, span| {
+        if texts == Texts::WithReferences {
+            table.context.locate(path, span);
+        }
     };
     if path.len() > CONFIG_KEY_PATH_BYTES_MAX {
         let help = format!("{CONFIG_KEY_PATH_BYTES_MAX} bytes is the most for all keys in a row");
         return refuse("keys are too long, or nest too deep", &help);
     }
     match node.get_ref() {
+        DeValue::String(raw) if texts == Texts::Literal => Value::String(raw.to_string()),
         DeValue::String(raw) => table
             .context
             .text(raw, node.span(), path, Syntax::FilterConfig)
@@ -150,8 +182,8 @@ fn to_json(table: &TableReader<'_, '_>, node: &Node<'_>, path: &str) -> Value {
             .enumerate()
             .map(|(index, item)| {
                 let path = format!("{path}[{index}]");
-                table.context.locate(path.clone(), item.span());
-                to_json(table, item, &path)
+                locate(path.clone(), item.span());
+                to_json(table, item, &path, texts)
             })
             .collect(),
         DeValue::Table(entries) => entries
@@ -162,8 +194,8 @@ fn to_json(table: &TableReader<'_, '_>, node: &Node<'_>, path: &str) -> Value {
                 // The mistake is in the value more often than in the key; tables have no better
                 // place than their key.
                 let span = if node.get_ref().is_table() { key.span() } else { node.span() };
-                table.context.locate(path.clone(), span);
-                (name, to_json(table, node, &path))
+                locate(path.clone(), span);
+                (name, to_json(table, node, &path, texts))
             })
             .collect(),
     }

@@ -290,7 +290,7 @@ const FILTER: Table = Table {
     ],
 };
 
-const GRANTS: Table = Table {
+pub(super) const GRANTS: Table = Table {
     doc: "The capabilities a filter may import.",
     keys: &[
         key(

@@ -5,6 +5,8 @@
 //! Opens no sockets and no components; whether a filter accepts its `config` is found out later,
 //! and [`Loaded::locate_filter_config`] says where in the file its complaint belongs.
 
+pub mod case;
+
 mod check;
 mod diagnostic;
 mod dump;
@@ -14,6 +16,7 @@ mod keys;
 mod limits;
 mod matches;
 mod model;
+mod positions;
 mod problems;
 mod reader;
 mod schema;
@@ -25,7 +28,7 @@ mod words;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use toml::de::DeTable;
@@ -50,8 +53,9 @@ pub use self::schema::schema;
 
 use self::diagnostic::SourceText;
 use self::dump::Secrets;
+use self::positions::Positions;
 pub(crate) use self::problems::{BoundedReadError, read_bounded};
-use self::problems::{Context, Findings, Span};
+use self::problems::{Context, Findings};
 use self::reader::TableReader;
 use self::syntax::SyntaxErrors;
 use self::words::join;
@@ -63,9 +67,7 @@ pub struct Loaded {
     pub config: Config,
     /// What is hardly meant as it is written.
     pub warnings: Diagnostics,
-    source: SourceText,
-    positions: BTreeMap<String, Span>,
-    secret_values: SecretValues,
+    positions: Positions,
     referenced_files: BTreeSet<PathBuf>,
 }
 
@@ -73,22 +75,14 @@ impl Loaded {
     /// An error at the key with this path, as in `listener[0].address` or `filter.limit.grants`;
     /// where the file does not have it, at the nearest table around it.
     pub fn locate(&self, key_path: &str, message: impl Into<String>) -> Diagnostic {
-        let message = self.secret_values.removed_from(message.into());
-        match self.nearest(key_path) {
-            Some(span) => self.source.diagnostic(Severity::Error, span, message, None),
-            None => self.source.diagnostic(Severity::Error, 0..0, message, None),
-        }
+        self.positions.locate(key_path, message.into())
     }
 
     /// An error that a filter's `configure` returned, at the key of its `config` table that it
     /// names, as in `rules[2].set.name`; where there is no such key, at the nearest table around.
     pub fn locate_filter_config(&self, filter: &str, key_path: &str, message: &str) -> Diagnostic {
         let config = format!("{}.config", join("filter", filter));
-        let (path, place) = match key_path {
-            "" => (config, String::new()),
-            key if key.starts_with('[') => (format!("{config}{key}"), format!("`{key}`: ")),
-            key => (format!("{config}.{key}"), format!("`{key}`: ")),
-        };
+        let (path, place) = filter_config_path(&config, key_path);
         self.locate(&path, format!("filter `{filter}` refuses its configuration: {place}{message}"))
     }
 
@@ -104,15 +98,14 @@ impl Loaded {
         files.insert(self.config.source.clone());
         files
     }
+}
 
-    fn nearest(&self, key_path: &str) -> Option<Span> {
-        let mut path = key_path;
-        loop {
-            if let Some(span) = self.positions.get(path) {
-                return Some(span.clone());
-            }
-            path = &path[..path.rfind(['.', '['])?];
-        }
+/// The path in the file of a key that `configure` named, and how a message begins that is about it.
+fn filter_config_path(config: &str, key: &str) -> (String, String) {
+    match key {
+        "" => (config.to_owned(), String::new()),
+        key if key.starts_with('[') => (format!("{config}{key}"), format!("`{key}`: ")),
+        key => (format!("{config}.{key}"), format!("`{key}`: ")),
     }
 }
 
@@ -140,21 +133,49 @@ impl std::fmt::Debug for SecretValues {
 /// # Errors
 /// Everything that keeps the file from being used, warnings included.
 pub fn load(path: &Path, help: &str) -> Result<Loaded, Diagnostics> {
+    let (name, source, text) = read_text(path, &WHAT, help)?;
+    parse_source(&text, &name, source, &|variable| std::env::var(variable).ok())
+}
+
+/// What messages say of a kind of file.
+struct FileKind {
+    noun: &'static str,
+    /// What to do about one that is too large.
+    too_large: &'static str,
+}
+
+const WHAT: FileKind = FileKind {
+    noun: "configuration",
+    too_large: "move what is generated into the filters that use it",
+};
+
+/// Name, absolute path and text of a file; `help` is what to do about one that cannot be read.
+fn read_text(
+    path: &Path,
+    kind: &FileKind,
+    help: &str,
+) -> Result<(String, PathBuf, String), Diagnostic> {
     let name = path.display().to_string();
     let unreadable = |error: std::io::Error| {
-        Diagnostic::about_file(&name, format!("cannot read the configuration: {error}"), help)
+        let message = format!("cannot read the {}: {error}", kind.noun);
+        Diagnostic::about_file(&name, message, help)
     };
     let source = std::path::absolute(path).map_err(unreadable)?;
     let bytes = read_bounded(&source, CONFIG_FILE_BYTES_MAX).map_err(|error| match error {
         BoundedReadError::Io(error) => unreadable(error),
-        BoundedReadError::TooLarge => too_large(&name),
+        BoundedReadError::TooLarge => too_large(&name, kind),
     })?;
     let text = String::from_utf8(bytes).map_err(|error| {
         let line = error.as_bytes()[..error.utf8_error().valid_up_to()].split(|it| *it == b'\n');
         let message = format!("line {} is not UTF-8 text", line.count());
         Diagnostic::about_file(&name, message, "save the file as UTF-8")
     })?;
-    parse_source(&text, &name, source, &|variable| std::env::var(variable).ok())
+    Ok((name, source, text))
+}
+
+fn too_large(name: &str, kind: &FileKind) -> Diagnostic {
+    let message = format!("the {} is larger than {CONFIG_FILE_BYTES_MAX} bytes", kind.noun);
+    Diagnostic::about_file(name, message, kind.too_large)
 }
 
 /// Checks the text of a file called `file` in the directory `base`.
@@ -178,7 +199,7 @@ fn parse_source(
     env: &dyn Fn(&str) -> Option<String>,
 ) -> Result<Loaded, Diagnostics> {
     if text.len() > CONFIG_FILE_BYTES_MAX {
-        return Err(too_large(name).into());
+        return Err(too_large(name, &WHAT).into());
     }
     let source = SourceText::new(name, text);
     let (root, errors) = DeTable::parse_recoverable(text);
@@ -193,11 +214,6 @@ fn parse_source(
     };
     let Findings { positions, secret_paths, secret_values, files: referenced_files } = findings;
     config.secrets = Secrets(secret_paths);
-    let secret_values = SecretValues(secret_values);
-    Ok(Loaded { config, warnings: problems, source, positions, secret_values, referenced_files })
-}
-
-fn too_large(name: &str) -> Diagnostic {
-    let message = format!("the configuration is larger than {CONFIG_FILE_BYTES_MAX} bytes");
-    Diagnostic::about_file(name, message, "move what is generated into the filters that use it")
+    let positions = Positions::new(source, positions, SecretValues(secret_values));
+    Ok(Loaded { config, warnings: problems, positions, referenced_files })
 }

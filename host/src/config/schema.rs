@@ -11,10 +11,15 @@ use super::spec::{Key, Kind, Limit, Presence, Table, Unit};
 
 /// JSON Schema (draft 2020-12) of a configuration file.
 pub fn schema() -> Value {
-    let mut schema = table(&ROOT);
+    of(&ROOT, "Pillion configuration")
+}
+
+/// JSON Schema of a file whose outermost table is `root`.
+pub(super) fn of(root: &Table, title: &str) -> Value {
+    let mut schema = table(root);
     if let Value::Object(root) = &mut schema {
         root.insert("$schema".to_owned(), "https://json-schema.org/draft/2020-12/schema".into());
-        root.insert("title".to_owned(), "Pillion configuration".into());
+        root.insert("title".to_owned(), title.into());
     }
     schema
 }
@@ -87,6 +92,7 @@ fn kind(kind: Kind) -> Value {
         ] } })
         }
         Kind::Free => json!({ "type": "object", "default": {} }),
+        Kind::Any => json!({}),
     }
 }
 

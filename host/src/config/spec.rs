@@ -104,8 +104,10 @@ pub(super) enum Kind {
         /// Fields at most.
         max: usize,
     },
-    /// Anything: the filter judges it.
+    /// A table of anything: the filter judges it.
     Free,
+    /// What its documentation says, in one of several forms.
+    Any,
 }
 
 /// A number with a range.

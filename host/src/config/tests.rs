@@ -16,8 +16,9 @@ const REWRITE: &str = "PILLION_REWRITE_EXPECTED";
 
 const APP: &str = "[upstream.app]\nendpoints = [\"127.0.0.1:3000\"]\n";
 
-fn files(folder: &str) -> Vec<PathBuf> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/config").join(folder);
+/// The files in a folder of `tests/`, by name.
+pub(super) fn files(folder: &str) -> Vec<PathBuf> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests").join(folder);
     let entries = std::fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().path());
     let mut files: Vec<PathBuf> =
         entries.filter(|path| path.extension().is_some_and(|it| it == "toml")).collect();
@@ -55,7 +56,7 @@ fn with(extra: &str) -> String {
 
 #[test]
 fn good_files_parse_without_a_word() {
-    for path in files("good") {
+    for path in files("config/good") {
         match parse_file(&path) {
             Ok(loaded) => assert!(loaded.warnings.is_empty(), "{}", loaded.warnings),
             Err(problems) => panic!("{problems}"),
@@ -65,20 +66,25 @@ fn good_files_parse_without_a_word() {
 
 #[test]
 fn bad_files_have_exactly_the_messages_beside_them() {
-    for path in files("bad") {
+    for path in files("config/bad") {
         let problems = match parse_file(&path) {
             Ok(loaded) => loaded.warnings,
             Err(problems) => problems,
         };
-        assert!(!problems.is_empty(), "{}", path.display());
-        let shown = format!("{problems}\n");
-        let expected = path.with_extension("txt");
-        if std::env::var_os(REWRITE).is_some() {
-            std::fs::write(&expected, &shown).unwrap();
-        }
-        let expected = std::fs::read_to_string(&expected).unwrap_or_default();
-        assert_eq!(shown, expected, "{}", path.display());
+        expect_messages(&path, &problems);
     }
+}
+
+/// The messages are exactly those beside the file.
+pub(super) fn expect_messages(path: &Path, problems: &Diagnostics) {
+    assert!(!problems.is_empty(), "{}", path.display());
+    let shown = format!("{problems}\n");
+    let expected = path.with_extension("txt");
+    if std::env::var_os(REWRITE).is_some() {
+        std::fs::write(&expected, &shown).unwrap();
+    }
+    let expected = std::fs::read_to_string(&expected).unwrap_or_default();
+    assert_eq!(shown, expected, "{}", path.display());
 }
 
 #[test]
@@ -90,7 +96,7 @@ fn a_file_that_is_only_odd_is_used_and_says_so() {
 
 #[test]
 fn values_and_defaults_reach_the_model() {
-    let config = parse_file(&files("good")[1]).unwrap().config;
+    let config = parse_file(&files("config/good")[1]).unwrap().config;
     assert_eq!(config.admin.address.to_string(), "0.0.0.0:9901");
     assert_eq!(config.runtime.drain_timeout.as_secs(), 45);
     let api = &config.listeners[0].routes[0];
@@ -360,7 +366,8 @@ fn hostile_files_cost_neither_the_stack_nor_minutes() {
 
 #[test]
 fn secrets_are_shown_nowhere() {
-    let path = files("good").into_iter().find(|path| path.ends_with("environment.toml")).unwrap();
+    let path =
+        files("config/good").into_iter().find(|path| path.ends_with("environment.toml")).unwrap();
     let loaded = parse_file(&path).unwrap();
     let config = &loaded.config;
     assert_eq!(config.listeners[0].address.port(), 4871);
@@ -390,7 +397,8 @@ fn secrets_are_shown_nowhere() {
 /// Values of a wrong form from the environment: their messages quote the reference alone.
 #[test]
 fn messages_about_secrets_do_not_quote_them() {
-    let path = files("bad").into_iter().find(|path| path.ends_with("references.toml")).unwrap();
+    let path =
+        files("config/bad").into_iter().find(|path| path.ends_with("references.toml")).unwrap();
     let problems = parse_file(&path).unwrap_err();
     assert!(problems.to_string().contains(REDACTED));
     assert!(!format!("{problems}{problems:?}").contains("t0p-s3cret"));
@@ -398,7 +406,8 @@ fn messages_about_secrets_do_not_quote_them() {
 
 #[test]
 fn the_dump_reads_back_as_the_same_configuration() {
-    for path in files("good").into_iter().filter(|path| !path.ends_with("environment.toml")) {
+    for path in files("config/good").into_iter().filter(|path| !path.ends_with("environment.toml"))
+    {
         let dump = parse_file(&path).unwrap().config.redacted();
         // Dollar signs of filters are written as they are read.
         let text = toml::to_string(&dump).unwrap();
@@ -478,7 +487,7 @@ fn schema_dump_example_and_reader_know_the_same_keys() {
 
     // The example sets every key, so that every key is read; and the reader panics on one that is
     // read and not described.
-    let everything = &files("good")[1];
+    let everything = &files("config/good")[1];
     let mut in_dump = BTreeSet::new();
     paths_of_values(&parse_file(everything).unwrap().config.redacted(), &ROOT, "", &mut in_dump);
     assert_eq!(in_dump, described);
@@ -519,7 +528,7 @@ fn a_complaint_of_a_filter_points_into_its_config() {
 
 #[test]
 fn load_reads_a_file_or_says_why_not() {
-    let loaded = load(&files("good")[2], "").unwrap();
+    let loaded = load(&files("config/good")[2], "").unwrap();
     assert!(loaded.config.source.is_absolute());
     let missing = load(Path::new("no-such-file.toml"), "do this").unwrap_err().to_string();
     assert!(missing.starts_with("no-such-file.toml: error: cannot read the configuration: "));
@@ -540,7 +549,7 @@ fn no_mutilation_of_a_file_causes_a_panic() {
         "[", "]", "[[", "]]", "{", "}", "=", "\"", "'", "\n", ".", ",", "${", "é", "\0", "0x",
         "[a.b]\n",
     ];
-    for path in files("good").into_iter().chain(files("bad")) {
+    for path in files("config/good").into_iter().chain(files("config/bad")) {
         let whole: Vec<char> = std::fs::read_to_string(&path).unwrap().chars().collect();
         for _ in 0..150 {
             let mut text = whole.clone();

@@ -220,7 +220,7 @@ pub(super) fn located(loaded: &Loaded, filter: &config::Filter, error: &LoadErro
     }
 }
 
-fn spec(filter: &config::Filter) -> FilterSpec {
+pub(crate) fn spec(filter: &config::Filter) -> FilterSpec {
     let config::Filter { name, source: _, config, grants, limits, fail_policy, isolation } = filter;
     let config::Grants { log, clock, random, metrics, kv, rate_limit } = grants;
     FilterSpec {

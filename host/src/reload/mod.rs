@@ -13,11 +13,12 @@ mod problems;
 mod resolve;
 mod sockets;
 mod thread;
-mod watch;
+pub(crate) mod watch;
 
 #[cfg(test)]
 mod tests;
 
+pub(crate) use filters::spec;
 pub use filters::{Loader, OnLoadFailure, read_component};
 pub use problems::{Problems, chain};
 pub use resolve::RESOLVE_TIME;

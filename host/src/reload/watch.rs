@@ -19,7 +19,7 @@ use crate::wasm::compile::COMPONENT_BYTES_MAX;
 const LINKS_MAX: usize = 40;
 
 /// A watch over the directories of some files.
-pub(super) struct Watch {
+pub(crate) struct Watch {
     watcher: INotifyWatcher,
     directories: BTreeMap<PathBuf, Inode>,
     entries: Arc<Mutex<BTreeSet<PathBuf>>>,
@@ -30,7 +30,7 @@ type Inode = (u64, u64);
 
 impl Watch {
     /// Watches nothing yet. `touched` is called from a thread of its own and must not block.
-    pub(super) fn new(touched: impl Fn() + Send + 'static) -> notify::Result<Self> {
+    pub(crate) fn new(touched: impl Fn() + Send + 'static) -> notify::Result<Self> {
         let entries: Arc<Mutex<BTreeSet<PathBuf>>> = Arc::default();
         let known = entries.clone();
         let handler = move |event: notify::Result<Event>| {
@@ -45,7 +45,7 @@ impl Watch {
 
     /// Watches these files from now on, and no others. Call it again after a change: a directory may
     /// have been replaced.
-    pub(super) fn follow(&mut self, files: &BTreeSet<PathBuf>) {
+    pub(crate) fn follow(&mut self, files: &BTreeSet<PathBuf>) {
         let Places { entries, directories } = Places::of(files);
         let wanted: BTreeMap<PathBuf, Inode> = directories
             .into_iter()
@@ -161,11 +161,11 @@ fn names(path: &Path) -> impl DoubleEndedIterator<Item = OsString> {
 
 /// What is in some files, by hash. None: there is no such file, or it cannot be read.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Contents(BTreeMap<PathBuf, Option<blake3::Hash>>);
+pub(crate) struct Contents(BTreeMap<PathBuf, Option<blake3::Hash>>);
 
 impl Contents {
     /// Reads them all.
-    pub(super) fn of(files: &BTreeSet<PathBuf>) -> Self {
+    pub(crate) fn of(files: &BTreeSet<PathBuf>) -> Self {
         Contents(files.iter().map(|path| (path.clone(), hash(path).ok())).collect())
     }
 

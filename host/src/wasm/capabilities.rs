@@ -3,15 +3,15 @@
 //! An interface is linked only where it is granted (`linker`), so that nothing here asks for leave.
 
 use super::instance::{Data, HostRefusal};
+use super::linker::Interface;
 use super::types::{KvError, Level, MetricError, MetricKind, Policy, Taken, Timestamp};
 use crate::capability::{clock, kv, log, metrics, random, rate_limit};
 use crate::chain::Hook;
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime};
-use wasmtime::component::{LinkerInstance, WasmList, WasmStr};
+use std::time::{Duration, Instant};
+use wasmtime::component::{WasmList, WasmStr};
 use wasmtime::{Result, StoreContextMut};
 
-type Interface<'a> = LinkerInstance<'a, Data>;
 type Context<'a> = StoreContextMut<'a, Data>;
 
 /// `log`.
@@ -52,7 +52,7 @@ pub(super) fn clock(interface: &mut Interface<'_>) -> Result<()> {
 /// Wall time of the exchange; of the moment in `configure`.
 pub(super) fn now(data: &mut Data) -> Timestamp {
     let time = match data.hook {
-        Hook::Configure => SystemTime::now(),
+        Hook::Configure => data.shared.sources.wall(),
         _ => data.exchange_mut().now(),
     };
     let clock::Timestamp { seconds, nanoseconds } = time.into();
@@ -61,15 +61,25 @@ pub(super) fn now(data: &mut Data) -> Timestamp {
 
 /// Nanoseconds since the filter version was prepared.
 pub(super) fn monotonic(data: &Data) -> u64 {
-    clock::monotonic(data.shared.start, Instant::now())
+    clock::monotonic(data.shared.start, data.shared.sources.monotonic())
 }
 
 /// `random`.
 pub(super) fn random(interface: &mut Interface<'_>) -> Result<()> {
-    interface.func_wrap("bytes", |_: Context<'_>, (length,): (u32,)| {
-        Ok((random::bytes(length).map_err(|error| HostRefusal::new(error.to_string()))?,))
-    })?;
-    interface.func_wrap("number", |_: Context<'_>, (): ()| Ok((random::number(),)))
+    interface
+        .func_wrap("bytes", |store: Context<'_>, (length,): (u32,)| random_bytes(&store, length))?;
+    interface.func_wrap("number", |store: Context<'_>, (): ()| Ok((random_number(&store),)))
+}
+
+/// So many random bytes; too many trap.
+pub(super) fn random_bytes(store: &Context<'_>, length: u32) -> Result<(Vec<u8>,)> {
+    let bytes = random::bytes(&store.data().shared.sources, length);
+    Ok((bytes.map_err(|error| HostRefusal::new(error.to_string()))?,))
+}
+
+/// Eight random bytes as a number.
+pub(super) fn random_number(store: &Context<'_>) -> u64 {
+    store.data().shared.sources.number()
 }
 
 /// `metrics`.
@@ -127,23 +137,23 @@ fn texts(
 pub(super) fn kv(interface: &mut Interface<'_>, store: Arc<kv::Store>) -> Result<()> {
     let map = store.clone();
     interface.func_wrap("get", move |store: Context<'_>, (key,): (WasmStr,)| {
-        Ok((map.get(&key.to_str(&store)?, Instant::now()),))
+        Ok((map.get(&key.to_str(&store)?, instant(&store)),))
     })?;
     let map = store.clone();
     type Set = (WasmStr, WasmList<u8>, Option<u64>);
     interface.func_wrap("set", move |store: Context<'_>, (key, value, ttl): Set| {
         let value = value.as_le_slice(&store);
-        let set = map.set(&key.to_str(&store)?, value, milliseconds(ttl), Instant::now());
+        let set = map.set(&key.to_str(&store)?, value, milliseconds(ttl), instant(&store));
         Ok((set.map_err(KvError::from),))
     })?;
     let map = store.clone();
     interface.func_wrap("delete", move |store: Context<'_>, (key,): (WasmStr,)| {
-        Ok((map.delete(&key.to_str(&store)?, Instant::now()),))
+        Ok((map.delete(&key.to_str(&store)?, instant(&store)),))
     })?;
     let map = store.clone();
     type Increment = (WasmStr, i64, Option<u64>);
     interface.func_wrap("increment", move |store: Context<'_>, (key, by, ttl): Increment| {
-        let sum = map.increment(&key.to_str(&store)?, by, milliseconds(ttl), Instant::now());
+        let sum = map.increment(&key.to_str(&store)?, by, milliseconds(ttl), instant(&store));
         Ok((sum.map_err(KvError::from),))
     })?;
     let map = store;
@@ -154,10 +164,14 @@ pub(super) fn kv(interface: &mut Interface<'_>, store: Arc<kv::Store>) -> Result
             let expected = expected.as_ref().map(|bytes| bytes.as_le_slice(&store));
             let value = value.as_le_slice(&store);
             let (key, ttl) = (key.to_str(&store)?, milliseconds(ttl));
-            let set = map.compare_and_set(&key, expected, value, ttl, Instant::now());
+            let set = map.compare_and_set(&key, expected, value, ttl, instant(&store));
             Ok((set.map_err(KvError::from),))
         },
     )
+}
+
+fn instant(store: &Context<'_>) -> Instant {
+    store.data().shared.sources.instant()
 }
 
 pub(super) fn milliseconds(ttl: Option<u64>) -> Option<Duration> {
@@ -177,7 +191,7 @@ pub(super) fn rate_limit(
     };
     interface.func_wrap("policy", move |_: Context<'_>, (): ()| Ok((policy,)))?;
     interface.func_wrap("take", move |store: Context<'_>, (key, tokens): (WasmStr, u32)| {
-        let taken = buckets.take(&key.to_str(&store)?, tokens, Instant::now());
+        let taken = buckets.take(&key.to_str(&store)?, tokens, instant(&store));
         Ok((Taken {
             allowed: taken.allowed,
             remaining: taken.remaining,

@@ -12,7 +12,7 @@ use wasmtime::component::types::ComponentItem;
 use wasmtime::component::{Component, ComponentExportIndex};
 
 /// Package of the contract.
-pub(super) const PACKAGE: &str = "pillion:filter/";
+pub const PACKAGE: &str = "pillion:filter/";
 /// Version of the contract that this host speaks. A component made for another patch release of the
 /// same minor version loads, as long as it imports no function that is not there.
 pub const CONTRACT_VERSION: &str = "0.1.0";
@@ -34,7 +34,10 @@ pub enum LoadError {
         bytes: usize,
     },
     /// Garbage, or the text format.
-    #[error("filter `{name}` is not a WebAssembly component: it does not begin as one")]
+    #[error(
+        "filter `{name}` is not a WebAssembly component: it does not begin as one; name the file \
+         that a build for `wasm32-wasip2` made"
+    )]
     NotWasm {
         /// The filter.
         name: String,
@@ -77,7 +80,7 @@ pub enum LoadError {
     /// Made for another version of the contract.
     #[error(
         "filter `{name}` is made for another version of the contract: it has `{interface}`, and \
-         this Pillion speaks version {CONTRACT_VERSION}"
+         this Pillion speaks version {CONTRACT_VERSION}; build it with an SDK of that version"
     )]
     OtherContract {
         /// The filter.
@@ -309,6 +312,20 @@ impl FilterCode {
     /// The capabilities it imports.
     pub fn imports(&self) -> &[Capability] {
         &self.imports
+    }
+
+    /// The version of the contract that its hooks are of.
+    pub fn contract_version(&self) -> String {
+        let ty = self.component.component_type();
+        let mut interfaces = ty.exports(self.runtime.engine()).map(|(name, _)| name);
+        let version = interfaces.find_map(|name| name.strip_prefix(PACKAGE)?.split_once('@'));
+        version.map_or(CONTRACT_VERSION, |(_, version)| version).to_owned()
+    }
+
+    /// Names of everything it imports, as in `pillion:filter/request@0.1.0`.
+    pub fn imported(&self) -> Vec<String> {
+        let ty = self.component.component_type();
+        ty.imports(self.runtime.engine()).map(|(name, _)| name.to_owned()).collect()
     }
 
     /// The version of a filter: the first digits of the hash of its component.

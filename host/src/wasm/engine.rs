@@ -16,7 +16,7 @@ pub const TICK: Duration = Duration::from_millis(1);
 /// Ticks without a guest after which the clock stops, until a guest starts it again.
 const IDLE_TICKS: u32 = 50;
 /// Stack of a guest, in bytes. Workers have stacks of at least four times this.
-const GUEST_STACK_BYTES: usize = 512 * 1024;
+pub(crate) const GUEST_STACK_BYTES: usize = 512 * 1024;
 
 /// Changes with every setting below that is not part of wasmtime's own compatibility check, and
 /// makes entries of the cache that were compiled otherwise unreachable.

@@ -9,6 +9,7 @@ use super::engine::Presence;
 use super::health::{Admission, SAMPLE_EVERY};
 use super::hooks::Hooks as GuestHooks;
 use super::instance::{Crash, Instance};
+use super::meter::Watch;
 use super::prepared::{Isolation, Prepared};
 use super::replacement::{Progress, Replacement};
 use crate::chain::{
@@ -83,25 +84,30 @@ impl WasmFilter {
             return Err(self.count(Failure { kind: FailureKind::Unavailable, message }));
         }
         let started = exchange.lap.take().unwrap_or_else(Instant::now);
+        let shared = &self.prepared.shared;
         let health = &self.prepared.health;
-        let admission = health.admit(started);
+        let admission = health.admit(shared.sources.at(started));
         if admission == Admission::Refused {
             let message = "the filter is in quarantine".to_owned();
             return Err(self.count(Failure { kind: FailureKind::Unavailable, message }));
         }
+        let watch = Watch::start(started, &shared.sources);
         let outcome = self.admitted(hook, exchange, body.held, call);
         let ended = Instant::now();
-        let elapsed = ended.saturating_duration_since(started);
-        let charged = charged(elapsed, self.prepared.shared.limits.time, body.chunk_bytes);
+        let elapsed = watch.elapsed(ended);
+        if let Some(meter) = &shared.meter {
+            meter.add_time(elapsed);
+        }
+        let charged = charged(elapsed, shared.limits.time, body.chunk_bytes);
         exchange.add_filter_time(charged);
-        self.prepared.shared.stats.record_call(self.worker, hook, elapsed);
+        shared.stats.record_call(self.worker, hook, elapsed);
         exchange.lap = Some(ended);
         let outcome = outcome.and_then(accept);
         let failed = outcome.is_err();
         // What is told once a second is told by the first call of each.
         if failed || admission == Admission::Probe || ended >= self.next_sample.get() {
             self.next_sample.set(ended + SAMPLE_EVERY);
-            health.report(self.worker, ended, admission, failed);
+            health.report(self.worker, shared.sources.at(ended), admission, failed);
         } else {
             health.count(self.worker);
         }
@@ -129,6 +135,9 @@ impl WasmFilter {
             instance.set_held(held);
         }
         let answer = instance.call(&self.presence, hook, limits.time.min(left), exchange, call);
+        if let Some(meter) = &self.prepared.shared.meter {
+            meter.add_call(instance.memory_bytes(), instance.host_calls());
+        }
         match answer {
             Ok(answer) => {
                 self.put_instance(exchange, instance, hook);

@@ -87,6 +87,8 @@ pub(super) struct Data {
     memory: MemoryLimit,
     grace: Grace,
     worker: usize,
+    /// Calls of functions of the host in the hook call in progress.
+    pub(super) host_calls: u64,
 }
 
 const IN_PLACE: &str = "the exchange is away only within `lend`, which calls no guest";
@@ -242,7 +244,11 @@ impl Instance {
         let data = self.store.data_mut();
         data.hook = hook;
         data.memory.refused = false;
-        data.grace = Grace::default();
+        data.grace = match data.shared.sources.script() {
+            None => Grace::default(),
+            Some(_) => Grace::scripted(thread_time(), time),
+        };
+        data.host_calls = 0;
         std::mem::swap(data.exchange.as_mut().expect(IN_PLACE), exchange);
         self.store.set_epoch_deadline(ticks(time));
         presence.enter();
@@ -256,6 +262,16 @@ impl Instance {
         }
         std::mem::swap(data.exchange.as_mut().expect(IN_PLACE), exchange);
         answer
+    }
+
+    /// Bytes of memory it has.
+    pub(super) fn memory_bytes(&self) -> usize {
+        self.store.data().memory.bytes()
+    }
+
+    /// Calls of functions of the host in the last hook call.
+    pub(super) fn host_calls(&self) -> u64 {
+        self.store.data().host_calls
     }
 
     /// What the filter holds of the body whose hook is called next.
@@ -279,6 +295,7 @@ fn open(code: &FilterCode, shared: &Arc<Shared>, worker: usize) -> Store<Data> {
         memory: MemoryLimit::new(limits.memory_bytes),
         grace: Grace::default(),
         worker,
+        host_calls: 0,
     };
     let mut store = Store::new(code.runtime.engine(), data);
     store.limiter(|data| &mut data.memory);

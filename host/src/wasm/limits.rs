@@ -15,21 +15,38 @@ const GRACE: Duration = Duration::from_micros(500);
 /// Ticks for which a starved guest is waited for in all.
 const GRACE_TICKS_MAX: u32 = 100;
 
+/// Ticks for which a guest under a script is waited for in all: as good as for ever, since a machine
+/// that has no processor time for its tests has no verdict on them either.
+const SCRIPTED_TICKS_MAX: u32 = 60_000;
+
 /// What a call got beyond its last tick.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Grace {
-    /// Processor time of the thread when the last tick had passed.
+    /// Processor time of the thread from which on `allowed` counts; none: that at the last tick.
     since: Option<Duration>,
+    allowed: Duration,
     ticks: u32,
+    ticks_max: u32,
+}
+
+impl Default for Grace {
+    fn default() -> Self {
+        Grace { since: None, allowed: GRACE, ticks: 0, ticks_max: GRACE_TICKS_MAX }
+    }
 }
 
 impl Grace {
+    /// For a call under a script that begins now: its time is processor time from the beginning.
+    pub(super) fn scripted(now: Option<Duration>, time: Duration) -> Self {
+        Grace { since: now, allowed: time, ticks: 0, ticks_max: SCRIPTED_TICKS_MAX }
+    }
+
     /// One tick more, or the end? `now` is the processor time of this thread.
     pub(super) fn tick(&mut self, now: Option<Duration>) -> UpdateDeadline {
         let Some(now) = now else { return UpdateDeadline::Interrupt };
         let since = *self.since.get_or_insert(now);
         self.ticks += 1;
-        if now.saturating_sub(since) >= GRACE || self.ticks > GRACE_TICKS_MAX {
+        if now.saturating_sub(since) >= self.allowed || self.ticks > self.ticks_max {
             return UpdateDeadline::Interrupt;
         }
         UpdateDeadline::Continue(1)
@@ -94,6 +111,11 @@ impl MemoryLimit {
         MemoryLimit { bytes: 0, bytes_max, elements: 0, refused: false }
     }
 
+    /// Bytes of all memories.
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
     fn admit(&mut self, fits: bool, grow: impl FnOnce(&mut Self)) -> bool {
         if fits {
             grow(self);
@@ -129,6 +151,16 @@ mod tests {
         }
         assert!(!goes_on(&mut grace, Duration::ZERO));
         assert!(matches!(Grace::default().tick(None), UpdateDeadline::Interrupt));
+    }
+
+    #[test]
+    fn a_scripted_guest_has_its_time_as_processor_time_from_the_beginning() {
+        let (start, time) = (Duration::from_secs(7), Duration::from_millis(5));
+        let mut grace = Grace::scripted(Some(start), time);
+        for _ in 0..=GRACE_TICKS_MAX {
+            assert!(goes_on(&mut grace, start + time - Duration::from_nanos(1)));
+        }
+        assert!(!goes_on(&mut grace, start + time));
     }
 
     #[test]

@@ -8,9 +8,51 @@ use super::messages;
 use super::prepared::Granted;
 use super::wasi;
 use crate::chain::Hook;
-use wasmtime::Result;
-use wasmtime::component::types::ComponentItem;
-use wasmtime::component::{InstancePre, Linker, LinkerInstance};
+use wasmtime::component::types::{ComponentFunc, ComponentItem};
+use wasmtime::component::{
+    ComponentNamedList, InstancePre, Lift, Linker, LinkerInstance, Lower, ResourceType, Val,
+};
+use wasmtime::{Result, StoreContextMut};
+
+/// An interface that is being defined. Its functions count their calls.
+pub(super) struct Interface<'l>(LinkerInstance<'l, Data>);
+
+impl Interface<'_> {
+    /// A function with types that are known.
+    pub(super) fn func_wrap<F, P, R>(&mut self, name: &str, function: F) -> Result<()>
+    where
+        F: Fn(StoreContextMut<'_, Data>, P) -> Result<R> + Send + Sync + 'static,
+        P: ComponentNamedList + Lift + 'static,
+        R: ComponentNamedList + Lower + 'static,
+    {
+        self.0.func_wrap(name, move |mut store: StoreContextMut<'_, Data>, parameters: P| {
+            store.data_mut().host_calls += 1;
+            function(store, parameters)
+        })
+    }
+
+    /// A function of any type.
+    pub(super) fn func_new(
+        &mut self,
+        name: &str,
+        function: impl Fn(StoreContextMut<'_, Data>, ComponentFunc, &[Val], &mut [Val]) -> Result<()>
+        + Send
+        + Sync
+        + 'static,
+    ) -> Result<()> {
+        self.0.func_new(name, function)
+    }
+
+    /// A resource.
+    pub(super) fn resource(
+        &mut self,
+        name: &str,
+        ty: ResourceType,
+        end: impl Fn(StoreContextMut<'_, Data>, u32) -> Result<()> + Send + Sync + 'static,
+    ) -> Result<()> {
+        self.0.resource(name, ty, end)
+    }
+}
 
 /// Everything that can be decided about a component without running it.
 pub(super) fn link(
@@ -38,7 +80,7 @@ pub(super) fn link(
         let ComponentItem::ComponentInstance(imported) = item.ty else {
             return Err(unknown(import));
         };
-        let mut interface = linker.instance(import).map_err(unlinkable)?;
+        let mut interface = Interface(linker.instance(import).map_err(unlinkable)?);
         if let Some(local) = contract_interface(name, import)? {
             let capability = Capability::ALL.into_iter().find(|one| one.name() == local);
             let linked = match capability {
@@ -63,7 +105,7 @@ pub(super) fn link(
     linker.instantiate_pre(&code.component).map_err(unlinkable)
 }
 
-fn message_interface(interface: &mut LinkerInstance<'_, Data>, local: &str) -> Option<Result<()>> {
+fn message_interface(interface: &mut Interface<'_>, local: &str) -> Option<Result<()>> {
     Some(match local {
         "types" => Ok(()),
         "request" => messages::request(interface),
@@ -77,7 +119,7 @@ fn message_interface(interface: &mut LinkerInstance<'_, Data>, local: &str) -> O
 }
 
 fn capability_interface(
-    interface: &mut LinkerInstance<'_, Data>,
+    interface: &mut Interface<'_>,
     capability: Capability,
     granted: &Granted,
 ) -> Result<()> {

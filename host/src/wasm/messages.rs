@@ -4,14 +4,14 @@
 //! where they stand in its memory; nothing is copied for a lookup but the value that is handed over.
 
 use super::instance::{Data, HostRefusal};
+use super::linker::Interface;
 use super::types::{EditError, Field, NoteError};
 use crate::chain::exchange::{Exchange, Message, Phase};
 use crate::chain::{self, Hook};
 use crate::http::fields::{Fields, Name};
-use wasmtime::component::{LinkerInstance, WasmList, WasmStr};
+use wasmtime::component::{WasmList, WasmStr};
 use wasmtime::{Result, StoreContextMut};
 
-type Interface<'a> = LinkerInstance<'a, Data>;
 type Edited = (std::result::Result<(), EditError>,);
 
 /// `request`.

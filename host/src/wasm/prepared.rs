@@ -11,8 +11,9 @@ use super::health::Health;
 use super::instance::{Form, Instance, StartError, TRANSFER_SLACK_BYTES};
 use super::limits::thread_time;
 use super::linker::link;
+use super::meter::{Meter, Usage};
 use super::replacement::MAKE_TIME_MAX;
-use crate::capability::{self, kv, log, metrics, rate_limit};
+use crate::capability::{self, Sources, kv, log, metrics, rate_limit};
 use crate::chain::FailPolicy;
 use crate::telemetry::{FilterStats, Metrics};
 use std::sync::{Arc, Mutex};
@@ -120,6 +121,9 @@ pub(super) struct Shared {
     pub(super) stats: Arc<FilterStats>,
     pub(super) registry: Arc<metrics::Registry>,
     pub(super) start: Instant,
+    pub(super) sources: Sources,
+    /// What a script's filter has used; nobody asks in service.
+    pub(super) meter: Option<Meter>,
 }
 
 impl Shared {
@@ -137,6 +141,18 @@ pub(super) struct Granted {
 }
 
 impl Granted {
+    /// State is made for what the filter uses, and for nothing else.
+    fn new(name: &str, grants: Grants, code: &FilterCode, state: &capability::State) -> Self {
+        let uses = |capability| code.imports().contains(&capability);
+        let kv = grants.kv.filter(|_| uses(Capability::Kv));
+        let rate_limit = grants.rate_limit.filter(|_| uses(Capability::RateLimit));
+        Granted {
+            kv: kv.map(|grant| state.kv(name, grant)),
+            rate_limit: rate_limit.map(|policy| state.rate_limit(name, policy)),
+            grants,
+        }
+    }
+
     pub(super) fn has(&self, capability: Capability) -> bool {
         match capability {
             Capability::Log => self.grants.log,
@@ -160,23 +176,18 @@ impl Prepared {
         numbers: &Metrics,
     ) -> Result<Arc<Self>, LoadError> {
         let FilterSpec { name, config_json, grants, limits, fail_policy, isolation } = spec;
-        let uses = |capability| code.imports().contains(&capability);
-        let granted = Granted {
-            kv: grants.kv.filter(|_| uses(Capability::Kv)).map(|kv| capabilities.kv(&name, kv)),
-            rate_limit: grants
-                .rate_limit
-                .filter(|_| uses(Capability::RateLimit))
-                .map(|policy| capabilities.rate_limit(&name, policy)),
-            grants,
-        };
+        let granted = Granted::new(&name, grants, &code, capabilities);
         let pre = link(&name, &code, &granted)?;
         let value_bytes = granted.grants.kv.as_ref().map_or(0, |kv| kv.value_bytes);
         let transfer_bytes = limits.body_bytes.max(limits.local_reply_bytes).max(value_bytes);
         let version = code.version();
+        let sources = capabilities.sources().clone();
         let shared = Arc::new(Shared {
             stats: numbers.filter(&name, &version),
             registry: numbers.custom(&name, &version, &config_json),
-            start: Instant::now(),
+            start: sources.instant(),
+            meter: sources.script().map(|_| Meter::default()),
+            sources,
             name,
             version,
             config_json,
@@ -256,6 +267,11 @@ impl Prepared {
         matches!(self.form, Form::Direct(_))
     }
 
+    /// What its hook calls have used since this was last asked; nothing unless they are scripted.
+    pub fn take_usage(&self) -> Usage {
+        self.shared.meter.as_ref().map(Meter::take).unwrap_or_default()
+    }
+
     pub(super) fn instantiate(
         &self,
         presence: &Presence,
@@ -263,6 +279,24 @@ impl Prepared {
     ) -> Result<Instance, StartError> {
         Instance::new(&self.code, &self.form, &self.shared, presence, worker)
     }
+}
+
+/// Whether a filter would link if it were granted everything it imports. Runs nothing of it.
+///
+/// # Errors
+/// It imports what no filter gets.
+pub fn check_imports(name: &str, code: &FilterCode) -> Result<(), LoadError> {
+    let per = Duration::from_secs(1);
+    let grants = Grants {
+        log: true,
+        clock: true,
+        random: true,
+        metrics: true,
+        kv: Some(kv::KvGrant::default()),
+        rate_limit: Some(rate_limit::Policy { requests: 1, per, burst: 1, keys: 1 }),
+    };
+    let state = capability::State::new(Instant::now());
+    link(name, code, &Granted::new(name, grants, code, &state)).map(drop)
 }
 
 fn load_error(name: &str, error: StartError) -> LoadError {

@@ -4,13 +4,13 @@
 //! Our own because the ready-made one waits on an async runtime, which a worker already is. A function
 //! that is not here can be imported and traps when it is called, with a message that names it.
 
-use super::capabilities::{monotonic, now};
+use super::capabilities::{monotonic, now, random_bytes, random_number};
 use super::instance::{Data, HostRefusal};
+use super::linker::Interface;
 use super::output::Stream;
 use super::types::Timestamp;
-use crate::capability::random;
 use wasmtime::component::types::{ComponentInstance, ComponentItem};
-use wasmtime::component::{ComponentType, LinkerInstance, Lower, Resource, ResourceType, WasmList};
+use wasmtime::component::{ComponentType, Lower, Resource, ResourceType, WasmList};
 use wasmtime::{Engine, Result, StoreContextMut};
 
 /// The versions of WASI whose interfaces are taken for known.
@@ -18,7 +18,6 @@ pub(super) const VERSION: &str = "0.2.0";
 /// Bytes that a stream takes in one write.
 pub(super) const WRITE_BYTES: u64 = 4096;
 
-type Interface<'a> = LinkerInstance<'a, Data>;
 type Context<'a> = StoreContextMut<'a, Data>;
 type Streamed<T> = (std::result::Result<T, StreamError>,);
 
@@ -295,16 +294,15 @@ fn clocks(interface: &mut Interface<'_>, path: &str, name: &str) -> Result<bool>
 fn random(interface: &mut Interface<'_>, name: &str) -> Result<bool> {
     match name {
         "get-random-bytes" | "get-insecure-random-bytes" => {
-            interface.func_wrap(name, |_: Context<'_>, (length,): (u64,)| {
-                let length = u32::try_from(length).unwrap_or(u32::MAX);
-                Ok((random::bytes(length).map_err(|error| HostRefusal::new(error.to_string()))?,))
+            interface.func_wrap(name, |store: Context<'_>, (length,): (u64,)| {
+                random_bytes(&store, u32::try_from(length).unwrap_or(u32::MAX))
             })?;
         }
         "get-random-u64" | "get-insecure-random-u64" => {
-            interface.func_wrap(name, |_: Context<'_>, (): ()| Ok((random::number(),)))?;
+            interface.func_wrap(name, |store: Context<'_>, (): ()| Ok((random_number(&store),)))?;
         }
-        "insecure-seed" => interface.func_wrap(name, |_: Context<'_>, (): ()| {
-            Ok(((random::number(), random::number()),))
+        "insecure-seed" => interface.func_wrap(name, |store: Context<'_>, (): ()| {
+            Ok(((random_number(&store), random_number(&store)),))
         })?,
         _ => return Ok(false),
     }

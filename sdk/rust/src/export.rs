@@ -14,6 +14,16 @@ use crate::{
 #[doc(hidden)]
 pub struct Exported<F>(PhantomData<F>);
 
+/// Says in the component which SDK made it; the host shows it to people.
+#[used]
+#[unsafe(link_section = "pillion-sdk")]
+static MARK: [u8; MARK_TEXT.len()] = {
+    let mut mark = [0; MARK_TEXT.len()];
+    mark.copy_from_slice(MARK_TEXT.as_bytes());
+    mark
+};
+const MARK_TEXT: &str = concat!("pillion-sdk ", env!("CARGO_PKG_VERSION"), " (Rust)");
+
 thread_local! {
     /// Leaked: it lives as long as the instance, and what needs no drop needs no registered destructor.
     static FILTER: Cell<Option<&'static mut dyn Any>> = const { Cell::new(None) };

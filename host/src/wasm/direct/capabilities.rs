@@ -2,8 +2,8 @@
 
 use super::Caller;
 use super::memory::{
-    bytes, elements, give, lend, no_such_case, parts, place, put_list, put_option, put_result,
-    text, word,
+    bytes, count, elements, give, lend, no_such_case, parts, place, put_list, put_option,
+    put_result, text, word,
 };
 use crate::capability::{kv, log, metrics, random, rate_limit};
 use crate::wasm::capabilities::{milliseconds, monotonic, now};
@@ -15,7 +15,8 @@ use wasmtime::{Linker, Result};
 
 /// `log`.
 pub(super) fn log(linker: &mut Linker<Data>, module: &str) -> Result<()> {
-    linker.func_wrap(module, "enabled", |_: Caller<'_>, case: u32| {
+    linker.func_wrap(module, "enabled", |mut caller: Caller<'_>, case: u32| {
+        count(&mut caller);
         Ok(u32::from(log::enabled(level(case)?)))
     })?;
     linker.func_wrap(
@@ -50,8 +51,25 @@ fn level(case: u32) -> Result<log::Level> {
 /// `clock`.
 pub(super) fn clock(linker: &mut Linker<Data>, module: &str) -> Result<()> {
     linker.func_wrap(module, "now", put_now)?;
-    linker.func_wrap(module, "monotonic", |caller: Caller<'_>| monotonic(caller.data()))?;
+    linker.func_wrap(module, "monotonic", now_monotonic)?;
     Ok(())
+}
+
+/// Nanoseconds of the monotonic clock.
+pub(super) fn now_monotonic(mut caller: Caller<'_>) -> u64 {
+    count(&mut caller);
+    monotonic(caller.data())
+}
+
+/// Eight random bytes as a number.
+pub(super) fn number(mut caller: Caller<'_>) -> u64 {
+    count(&mut caller);
+    caller.data().shared.sources.number()
+}
+
+/// The instant by which maps and buckets go.
+fn instant(data: &Data) -> Instant {
+    data.shared.sources.instant()
 }
 
 /// Wall time, as `clock.instant` and as `datetime` of WASI.
@@ -69,13 +87,14 @@ pub(super) fn random(linker: &mut Linker<Data>, module: &str) -> Result<()> {
     linker.func_wrap(module, "bytes", |mut caller: Caller<'_>, length: u32, result: u32| {
         put_random(&mut caller, length, result)
     })?;
-    linker.func_wrap(module, "number", |_: Caller<'_>| random::number())?;
+    linker.func_wrap(module, "number", number)?;
     Ok(())
 }
 
 /// Random bytes as a list.
 pub(super) fn put_random(caller: &mut Caller<'_>, length: u32, result: u32) -> Result<()> {
-    let bytes = random::bytes(length).map_err(|error| HostRefusal::new(error.to_string()))?;
+    let bytes = random::bytes(&caller.data().shared.sources, length)
+        .map_err(|error| HostRefusal::new(error.to_string()))?;
     lend(caller, |_, caller, guest| {
         let pair = give(&mut *caller, guest, &bytes)?;
         put_list(caller, guest, result, pair)
@@ -151,7 +170,7 @@ pub(super) fn kv(linker: &mut Linker<Data>, module: &str, store: Arc<kv::Store>)
         move |mut caller: Caller<'_>, key: u32, length: u32, result: u32| {
             lend(&mut caller, |_, caller, guest| {
                 let key = text(guest.memory.data(&*caller), key, length)?;
-                let value = map.get(key, Instant::now());
+                let value = map.get(key, instant(caller.data()));
                 let pair = value.map(|value| give(&mut *caller, guest, &value));
                 put_option(caller, guest, result, pair.transpose()?)
             })
@@ -169,16 +188,17 @@ pub(super) fn kv(linker: &mut Linker<Data>, module: &str, store: Arc<kv::Store>)
               some: u32,
               ttl: u64,
               result: u32| {
-            let (memory, _) = parts(&mut caller)?;
+            let (memory, data) = parts(&mut caller)?;
             let (key, value) = (text(memory, key, key_length)?, bytes(memory, value, length)?);
-            let set = map.set(key, value, milliseconds(option(some, ttl)?), Instant::now());
+            let set = map.set(key, value, milliseconds(option(some, ttl)?), instant(data));
             put_result(memory, result, set.err().map(|error| KvError::from(error) as u8))
         },
     )?;
     let map = store.clone();
     linker.func_wrap(module, "delete", move |mut caller: Caller<'_>, key: u32, length: u32| {
-        let (memory, _) = parts(&mut caller)?;
-        Ok(u32::from(map.delete(text(memory, key, length)?, Instant::now())))
+        let (memory, data) = parts(&mut caller)?;
+        let key = text(memory, key, length)?;
+        Ok(u32::from(map.delete(key, instant(data))))
     })?;
     let map = store.clone();
     linker.func_wrap(
@@ -191,9 +211,9 @@ pub(super) fn kv(linker: &mut Linker<Data>, module: &str, store: Arc<kv::Store>)
               some: u32,
               ttl: u64,
               result: u32| {
-            let (memory, _) = parts(&mut caller)?;
+            let (memory, data) = parts(&mut caller)?;
             let ttl = milliseconds(option(some, ttl)?);
-            let sum = map.increment(text(memory, key, length)?, by, ttl, Instant::now());
+            let sum = map.increment(text(memory, key, length)?, by, ttl, instant(data));
             let room = place::<16>(memory, result, 8)?;
             let (case, payload) = match sum {
                 Ok(sum) => (0, sum),
@@ -222,13 +242,13 @@ fn compare_and_set(linker: &mut Linker<Data>, module: &str, map: Arc<kv::Store>)
               some: u32,
               ttl: u64,
               result: u32| {
-            let (memory, _) = parts(&mut caller)?;
+            let (memory, data) = parts(&mut caller)?;
             let expected = option(expects, (expected, expected_length))?
                 .map(|(at, length)| bytes(memory, at, length))
                 .transpose()?;
             let (key, value) = (text(memory, key, key_length)?, bytes(memory, value, length)?);
             let ttl = milliseconds(option(some, ttl)?);
-            let set = map.compare_and_set(key, expected, value, ttl, Instant::now());
+            let set = map.compare_and_set(key, expected, value, ttl, instant(data));
             *place::<2>(memory, result, 1)? = match set {
                 Ok(set) => [0, u8::from(set)],
                 Err(error) => [1, KvError::from(error) as u8],
@@ -266,8 +286,8 @@ pub(super) fn rate_limit(
         module,
         "take",
         move |mut caller: Caller<'_>, key: u32, length: u32, tokens: u32, result: u32| {
-            let (memory, _) = parts(&mut caller)?;
-            let taken = buckets.take(text(memory, key, length)?, tokens, Instant::now());
+            let (memory, data) = parts(&mut caller)?;
+            let taken = buckets.take(text(memory, key, length)?, tokens, instant(data));
             let room = place::<32>(memory, result, 8)?;
             room[0] = u8::from(taken.allowed);
             let numbers = [taken.remaining, taken.retry_after_ms, taken.full_after_ms];

@@ -35,8 +35,14 @@ pub(super) fn no_such_case() -> wasmtime::Error {
     invalid("a value names no case of its type")
 }
 
+/// Counts a call of a host function; [`parts`] and [`lend`], with which nearly all begin, do too.
+pub(super) fn count(caller: &mut Caller<'_>) {
+    caller.data_mut().host_calls += 1;
+}
+
 /// The guest's memory, and what host functions act on.
 pub(super) fn parts<'c>(caller: &'c mut Caller<'_>) -> Result<(&'c mut [u8], &'c mut Data)> {
+    count(caller);
     let memory = caller.data().guest.as_ref().ok_or_else(not_ready)?.memory;
     Ok(memory.data_and_store_mut(caller))
 }
@@ -174,6 +180,7 @@ pub(super) fn lend<T>(
     caller: &mut Caller<'_>,
     act: impl FnOnce(&mut Exchange, &mut Caller<'_>, &Guest) -> Result<T>,
 ) -> Result<T> {
+    count(caller);
     let data = caller.data_mut();
     let Some(guest) = data.guest.take() else { return Err(not_ready()) };
     let mut exchange = data.take_exchange();

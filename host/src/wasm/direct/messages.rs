@@ -3,7 +3,8 @@
 
 use super::Caller;
 use super::memory::{
-    Guest, bytes, give, give_aligned, lend, parts, place, put_list, put_option, put_result, text,
+    Guest, bytes, count, give, give_aligned, lend, parts, place, put_list, put_option, put_result,
+    text,
 };
 use crate::chain::exchange::{Exchange, Message};
 use crate::chain::{EditError, Hook};
@@ -80,7 +81,8 @@ pub(super) fn body(linker: &mut Linker<Data>, module: &str, hook: Hook) -> Resul
             put_list(caller, guest, result, pair)
         })
     })?;
-    linker.func_wrap(module, "held-length", move |caller: Caller<'_>| -> u64 {
+    linker.func_wrap(module, "held-length", move |mut caller: Caller<'_>| -> u64 {
+        count(&mut caller);
         held(caller.data(), hook).len() as u64
     })?;
     Ok(())

@@ -4,10 +4,8 @@
 //! there is nothing behind one but which of the two streams it is, and dropping it does nothing.
 
 use super::Caller;
-use super::capabilities::{put_now, put_random};
-use super::memory::{bytes, parts, place};
-use crate::capability::random;
-use crate::wasm::capabilities::monotonic;
+use super::capabilities::{now_monotonic, number, put_now, put_random};
+use super::memory::{bytes, count, parts, place};
 use crate::wasm::component::same_minor;
 use crate::wasm::instance::Data;
 use crate::wasm::output::Stream;
@@ -70,31 +68,31 @@ pub(super) fn define(linker: &mut Linker<Data>, module: &str, name: &str) -> Res
                 Err(exited(u8::from(failed != 0)))
             })?
         }
-        ("cli/stdin", _) => linker.func_wrap(module, name, |_: Caller<'_>| 0_u32)?,
-        ("cli/stdout", _) => {
-            linker.func_wrap(module, name, |_: Caller<'_>| Stream::Output as u32)?
-        }
-        ("cli/stderr", _) => {
-            linker.func_wrap(module, name, |_: Caller<'_>| Stream::Error as u32)?
-        }
+        ("cli/stdin", _) => handle(linker, module, name, 0)?,
+        ("cli/stdout", _) => handle(linker, module, name, Stream::Output as u32)?,
+        ("cli/stderr", _) => handle(linker, module, name, Stream::Error as u32)?,
         // An `option` that is none; its handle is not written.
         ("cli/terminal-stderr" | "cli/terminal-stdin" | "cli/terminal-stdout", _) => linker
             .func_wrap(module, name, |mut caller: Caller<'_>, result: u32| {
                 place::<8>(parts(&mut caller)?.0, result, 4)?[0] = 0;
                 Ok(())
             })?,
-        ("clocks/monotonic-clock", _) => {
-            linker.func_wrap(module, name, |caller: Caller<'_>| monotonic(caller.data()))?
-        }
+        ("clocks/monotonic-clock", _) => linker.func_wrap(module, name, now_monotonic)?,
         ("clocks/wall-clock", _) => linker.func_wrap(module, name, put_now)?,
         // A filter cannot wait: what it waits for is ready.
-        ("io/poll", _) => linker.func_wrap(module, name, |_: Caller<'_>, _handle: u32| ())?,
+        ("io/poll", _) => {
+            linker.func_wrap(module, name, |mut caller: Caller<'_>, _handle: u32| {
+                count(&mut caller);
+            })?
+        }
         ("io/streams", _) => stream(linker, module, name)?,
         ("random/insecure-seed", _) => {
             linker.func_wrap(module, name, |mut caller: Caller<'_>, result: u32| {
-                let room = place::<16>(parts(&mut caller)?.0, result, 8)?;
-                room[..8].copy_from_slice(&random::number().to_le_bytes());
-                room[8..].copy_from_slice(&random::number().to_le_bytes());
+                let (memory, data) = parts(&mut caller)?;
+                let sources = &data.shared.sources;
+                let room = place::<16>(memory, result, 8)?;
+                room[..8].copy_from_slice(&sources.number().to_le_bytes());
+                room[8..].copy_from_slice(&sources.number().to_le_bytes());
                 Ok(())
             })?
         }
@@ -104,12 +102,23 @@ pub(super) fn define(linker: &mut Linker<Data>, module: &str, name: &str) -> Res
                 put_random(&mut caller, length, result)
             })?
         }
-        ("random/random", "get-random-u64") => {
-            linker.func_wrap(module, name, |_: Caller<'_>| random::number())?
-        }
+        ("random/random", "get-random-u64") => linker.func_wrap(module, name, number)?,
         _ => return Ok(false),
     };
     Ok(true)
+}
+
+/// A function that gives the same handle each time.
+fn handle<'l>(
+    linker: &'l mut Linker<Data>,
+    module: &str,
+    name: &str,
+    number: u32,
+) -> Result<&'l mut Linker<Data>> {
+    linker.func_wrap(module, name, move |mut caller: Caller<'_>| {
+        count(&mut caller);
+        number
+    })
 }
 
 fn stream<'l>(
@@ -127,7 +136,10 @@ fn stream<'l>(
             })
         }
         "[method]output-stream.subscribe" => {
-            linker.func_wrap(module, name, |_: Caller<'_>, _handle: u32| 0_u32)
+            linker.func_wrap(module, name, |mut caller: Caller<'_>, _handle: u32| {
+                count(&mut caller);
+                0_u32
+            })
         }
         "[method]output-stream.blocking-flush" => {
             linker.func_wrap(module, name, |mut caller: Caller<'_>, _handle: u32, result: u32| {

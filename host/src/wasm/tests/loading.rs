@@ -44,7 +44,8 @@ fn another_version_of_the_contract_is_refused() {
     assert_eq!(
         refused.to_string(),
         "filter `test` is made for another version of the contract: it has \
-         `pillion:filter/on-request@0.2.0`, and this Pillion speaks version 0.1.0"
+         `pillion:filter/on-request@0.2.0`, and this Pillion speaks version 0.1.0; build it with an \
+         SDK of that version"
     );
 }
 

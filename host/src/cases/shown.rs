@@ -1,0 +1,192 @@
+//! Values in words for people, and as TOML for the case file.
+//!
+//! What comes from a filter is made printable and short: it goes to a terminal.
+
+use super::capture::{FailureSeen, LogLine};
+use crate::capability::log::printable;
+use crate::config::case::{FailureWanted, LogWanted, TextWanted, Wanted, encode};
+use serde_json::Value;
+use std::fmt::Write;
+
+/// Bytes of a text that are shown.
+const SHOWN_BYTES_MAX: usize = 4 << 10;
+
+/// A text in quotes; one with line breaks as its lines.
+pub(super) fn shown_text(text: &str) -> String {
+    if text.contains('\n') {
+        let lines = text.split_inclusive('\n').map(|line| {
+            let (line, end) = match line.strip_suffix('\n') {
+                Some(line) => (line, ""),
+                None => (line, "⏎ missing"),
+            };
+            format!("{}{end}", printable(line, SHOWN_BYTES_MAX))
+        });
+        // A text that ends in a line break is the usual case, and needs no remark.
+        let lines: Vec<String> = lines.collect();
+        return lines.join("\n").replace("⏎ missing", " (and no line break)");
+    }
+    format!("\"{}\"", printable(text, SHOWN_BYTES_MAX))
+}
+
+/// Bytes as text where they are one, as Base64 otherwise.
+pub(super) fn shown_bytes(bytes: &[u8]) -> String {
+    match std::str::from_utf8(bytes) {
+        Ok(text) if is_plain(text) => shown_text(text),
+        _ => {
+            let cut = &bytes[..bytes.len().min(SHOWN_BYTES_MAX / 2)];
+            let more = if cut.len() < bytes.len() { "…" } else { "" };
+            format!("base64 {}{more} ({} bytes)", encode(cut), bytes.len())
+        }
+    }
+}
+
+/// The lines of a field.
+pub(super) fn lines<B: AsRef<[u8]>>(lines: &[B]) -> String {
+    match lines {
+        [] => "no lines".to_owned(),
+        [one] => shown_bytes(one.as_ref()),
+        several => {
+            let shown: Vec<String> = several.iter().map(|it| shown_bytes(it.as_ref())).collect();
+            shown.join("\n")
+        }
+    }
+}
+
+/// What a text has to meet; empty: nothing.
+pub(super) fn conditions(wanted: &TextWanted) -> String {
+    let mut all = Vec::new();
+    if let Some(is) = &wanted.is {
+        all.push(shown_text(is));
+    }
+    all.extend(wanted.contains.iter().map(|part| format!("contains {}", shown_text(part))));
+    if let Some(regex) = &wanted.matches {
+        all.push(format!("matches '{}'", printable(regex.as_str(), SHOWN_BYTES_MAX)));
+    }
+    all.join(", ")
+}
+
+/// Is it one exact text, which another could take the place of?
+pub(super) fn is_exact(wanted: &TextWanted) -> bool {
+    wanted.is.is_some() && wanted.contains.is_empty() && wanted.matches.is_none()
+}
+
+/// What the lines of a field have to meet.
+pub(super) fn field_like(count: Option<u64>, conditions: &str) -> String {
+    let lines =
+        |count: u64| if count == 1 { "1 line".to_owned() } else { format!("{count} lines") };
+    match (count, conditions) {
+        (None, "") => "any value".to_owned(),
+        (Some(count), "") => lines(count),
+        (None, conditions) => format!("a line: {conditions}"),
+        (Some(count), conditions) => format!("{}, one of them: {conditions}", lines(count)),
+    }
+}
+
+pub(super) fn failure_wanted(wanted: &FailureWanted) -> String {
+    let mut text = wanted.kind.to_owned();
+    if let Some(hook) = &wanted.hook {
+        // Writing into a string cannot fail.
+        let _ = write!(text, " in {hook}");
+    }
+    let message = conditions(&wanted.message);
+    if !message.is_empty() {
+        let _ = write!(text, ": {message}");
+    }
+    text
+}
+
+pub(super) fn failure_seen(seen: &FailureSeen) -> String {
+    let message = printable(&seen.message, SHOWN_BYTES_MAX);
+    match seen.hook.as_str() {
+        "" => format!("{}: {message}", seen.kind),
+        hook => format!("{} in {hook}: {message}", seen.kind),
+    }
+}
+
+pub(super) fn json(value: &Value) -> String {
+    let text = serde_json::to_string_pretty(value).unwrap_or_default();
+    if text.contains('\n') { text } else { text.clone() }
+}
+
+/// A text as TOML writes it on one line.
+pub(super) fn toml_text(text: &str) -> String {
+    let mut out = String::with_capacity(text.len() + 2);
+    out.push('"');
+    for character in text.chars() {
+        match character {
+            '"' => out.push_str("\\\""),
+            '\\' => out.push_str("\\\\"),
+            '\n' => out.push_str("\\n"),
+            '\t' => out.push_str("\\t"),
+            '\r' => out.push_str("\\r"),
+            control if control.is_control() => {
+                // Writing into a string cannot fail.
+                let _ = write!(out, "\\u{:04X}", u32::from(control));
+            }
+            other => out.push(other),
+        }
+    }
+    out.push('"');
+    out
+}
+
+/// A body as TOML.
+pub(super) fn toml_body(bytes: &[u8]) -> String {
+    match std::str::from_utf8(bytes) {
+        Ok(text) if is_plain(text) => toml_text(text),
+        _ => format!("{{ base64 = \"{}\" }}", encode(bytes)),
+    }
+}
+
+/// The lines of a field as TOML.
+pub(super) fn toml_lines(lines: &[&[u8]]) -> String {
+    match lines {
+        [] => "false".to_owned(),
+        [one] => toml_body(one),
+        several => {
+            let shown: Vec<String> = several.iter().map(|line| toml_body(line)).collect();
+            format!("[{}]", shown.join(", "))
+        }
+    }
+}
+
+/// Log lines as TOML: with their levels where the lines before had them.
+pub(super) fn toml_log(wanted: &[Wanted<LogWanted>], seen: &[LogLine]) -> String {
+    let with_level = |at: usize| {
+        let known = wanted.get(at).or(wanted.last());
+        known.is_some_and(|wanted| wanted.value.level.is_some())
+    };
+    let lines = seen.iter().enumerate().map(|(at, line)| match with_level(at) {
+        true => format!("{{ level = \"{}\", is = {} }}", line.level.name(), toml_text(&line.text)),
+        false => toml_text(&line.text),
+    });
+    format!("[{}]", lines.collect::<Vec<_>>().join(", "))
+}
+
+/// A JSON value as TOML on one line; none: TOML has no `null`.
+pub(super) fn toml_value(value: &Value) -> Option<String> {
+    Some(match value {
+        Value::Null => return None,
+        Value::Bool(value) => value.to_string(),
+        // A number of TOML is one of 64 bits with a sign, or a float.
+        Value::Number(number) if number.is_u64() && number.as_i64().is_none() => return None,
+        Value::Number(number) => number.to_string(),
+        Value::String(text) => toml_text(text),
+        Value::Array(items) => {
+            let items = items.iter().map(toml_value).collect::<Option<Vec<_>>>()?;
+            format!("[{}]", items.join(", "))
+        }
+        Value::Object(entries) => {
+            let entries = entries
+                .iter()
+                .map(|(key, value)| Some(format!("{} = {}", toml_text(key), toml_value(value)?)))
+                .collect::<Option<Vec<_>>>()?;
+            format!("{{ {} }}", entries.join(", "))
+        }
+    })
+}
+
+/// Text that a person can read: no control characters but those of layout.
+fn is_plain(text: &str) -> bool {
+    text.chars().all(|it| !it.is_control() || matches!(it, '\n' | '\t' | '\r'))
+}
