@@ -3,15 +3,22 @@
 //! Owns the two directions that the filter needs and nothing else. Ids stay text from the header
 //! they came in to the header they leave in; only random bytes are ever encoded.
 
-const DIGITS: &[u8; 16] = b"0123456789abcdef";
-
-/// Write the digits of `bytes` into `out`, which is exactly twice as long.
-pub(crate) fn encode(bytes: &[u8], out: &mut [u8]) {
-    debug_assert_eq!(out.len(), bytes.len() * 2, "two digits a byte");
-    for (pair, byte) in out.chunks_exact_mut(2).zip(bytes) {
-        pair[0] = DIGITS[usize::from(byte >> 4)];
-        pair[1] = DIGITS[usize::from(byte & 15)];
+/// The sixteen digits of a number, all at once: every byte of a 128-bit word becomes one digit.
+pub(crate) fn digits(number: u64) -> [u8; 16] {
+    const EVERY_BYTE: u128 = u128::from_ne_bytes([1; 16]);
+    // Spread the nibbles: halves, quarters and so on move apart until each has a byte.
+    let mut word = u128::from(number);
+    for (bits, kept) in [
+        (32, 0x0000_0000_ffff_ffff_0000_0000_ffff_ffff),
+        (16, 0x0000_ffff_0000_ffff_0000_ffff_0000_ffff),
+        (8, 0x00ff_00ff_00ff_00ff_00ff_00ff_00ff_00ff),
+        (4, 0x0f0f_0f0f_0f0f_0f0f_0f0f_0f0f_0f0f_0f0f),
+    ] {
+        word = (word | word << bits) & kept;
     }
+    // Six more than 9 sets the fifth bit: such a digit is a letter, 39 places behind `0` and its value.
+    let letters = (word + 6 * EVERY_BYTE) >> 4 & EVERY_BYTE;
+    (word + u128::from(b'0') * EVERY_BYTE + letters * 39).to_be_bytes()
 }
 
 /// Are these lower-case hexadecimal digits, every one of them?
@@ -33,10 +40,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn bytes_become_two_digits_each() {
-        let mut out = [0; 6];
-        encode(&[0x00, 0xaf, 0x19], &mut out);
-        assert_eq!(&out, b"00af19");
+    fn a_number_has_sixteen_digits() {
+        assert_eq!(&digits(0x0123_4567_89ab_cdef), b"0123456789abcdef");
+        for number in [0, 1, 9, 10, 0xa9, u64::MAX, u64::MAX << 4, 0x9a9a_9a9a_a9a9_a9a9] {
+            assert_eq!(digits(number), format!("{number:016x}").as_bytes(), "{number}");
+        }
     }
 
     #[test]

@@ -9,6 +9,8 @@
 wit_bindgen::generate!({
     path: "../../wit/v0.1.0",
     world: "pillion:filter/imports@0.1.0",
+    // Lists of texts are lent, not copied.
+    ownership: Borrowing { duplicate_if_necessary: true },
     with: { "pillion:filter/types@0.1.0": crate::types },
 });
 
