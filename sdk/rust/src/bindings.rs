@@ -14,45 +14,9 @@ wit_bindgen::generate!({
     with: { "pillion:filter/types@0.1.0": crate::types },
 });
 
-/// Standard error, for the text of a failure: of WASI's interfaces what is used of them.
+/// Standard error, for the text of a failure.
 pub(crate) mod wasi {
-    wit_bindgen::generate!({
-        inline: "
-            package pillion:sdk;
-
-            world stderr {
-                import wasi:cli/stderr@0.2.0;
-            }
-
-            package wasi:io@0.2.0 {
-                interface error {
-                    resource error;
-                }
-                interface streams {
-                    use error.{error};
-
-                    variant stream-error {
-                        last-operation-failed(error),
-                        closed,
-                    }
-                    resource output-stream {
-                        blocking-write-and-flush:
-                            func(contents: list<u8>) -> result<_, stream-error>;
-                    }
-                }
-            }
-
-            package wasi:cli@0.2.0 {
-                interface stderr {
-                    use wasi:io/streams@0.2.0.{output-stream};
-
-                    get-stderr: func() -> output-stream;
-                }
-            }
-        ",
-        world: "pillion:sdk/stderr",
-        generate_all,
-    });
+    wit_bindgen::generate!({ path: "wit", generate_all });
 }
 
 /// A module with the bindings of one hook. The world's name keeps the exported macros apart.
