@@ -30,7 +30,13 @@ async fn failure(sidecar: &Sidecar, guest: &str) -> pillion_tests::log::Event {
 #[tokio::test]
 async fn a_failing_guest_gets_its_policys_answer_one_log_line_and_a_healthy_successor() {
     let origin = Origin::echo().await;
-    let cases = [("panic", "trap"), ("spin", "deadline"), ("allocate", "memory")];
+    let cases = [
+        ("panic", "trap"),
+        ("panic-no-std", "trap"),
+        ("fail", "trap"),
+        ("spin", "deadline"),
+        ("allocate", "memory"),
+    ];
     for (guest, reason) in cases {
         for (policy, status) in [("closed", 500), ("open", 200)] {
             // Time enough to reach the memory limit on a busy machine.
@@ -45,7 +51,7 @@ async fn a_failing_guest_gets_its_policys_answer_one_log_line_and_a_healthy_succ
             let event = failure(&sidecar, guest).await;
             assert_eq!(event.field("hook"), "on-request");
             assert_eq!(event.field("reason"), reason, "{guest}");
-            if guest == "panic" {
+            if reason == "trap" {
                 let detail = event.field("detail");
                 assert!(detail.contains("boom: /poisoned"), "{detail}");
             }

@@ -3,7 +3,10 @@
 //! A template is parsed once, at configuration, and rendered for each message. Where the values
 //! come from is `Values`, so that nothing here knows the host.
 
-use std::borrow::Cow;
+use alloc::borrow::{Cow, ToOwned};
+use alloc::format;
+use alloc::string::String;
+use alloc::vec::Vec;
 
 use crate::names;
 
@@ -61,7 +64,7 @@ impl Template {
                     .split_once('}')
                     .ok_or_else(|| format!("`${{{after}` has no closing `}}`"))?;
                 if !literal.is_empty() {
-                    parts.push(Part::Text(std::mem::take(&mut literal)));
+                    parts.push(Part::Text(core::mem::take(&mut literal)));
                 }
                 parts.push(Part::parse(inside)?);
                 rest = after;

@@ -3,7 +3,10 @@
 //! A key is made of parts of the request, joined in a way that two different combinations never
 //! make the same key. The buckets themselves are the host's.
 
-use std::net::{IpAddr, Ipv6Addr};
+use alloc::format;
+use alloc::string::{String, ToString};
+use alloc::vec::Vec;
+use core::net::{IpAddr, Ipv6Addr};
 
 /// Stands between parts; no field value, path or address holds it.
 const SEPARATOR: char = '\n';

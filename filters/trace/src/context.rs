@@ -97,6 +97,8 @@ impl Context {
 }
 
 impl SampleRatio {
+    pub(crate) const ALL: Self = Self { threshold: 0 };
+
     /// `ratio` from 0 (none) to 1 (all); none for anything else.
     pub(crate) fn new(ratio: f64) -> Option<Self> {
         const ALL: f64 = (1_u64 << 56) as f64;
@@ -129,7 +131,7 @@ mod tests {
 
     impl Entropy for Counting {
         fn take<const N: usize>(&mut self) -> [u8; N] {
-            std::array::from_fn(|_| {
+            core::array::from_fn(|_| {
                 self.0 += 1;
                 self.0
             })

@@ -4,6 +4,12 @@
 //! `context` (continue or begin), `traceparent`, `tracestate`, `b3`, `request_id`. README.md
 //! describes the configuration.
 
+#![cfg_attr(target_arch = "wasm32", no_std)]
+
+extern crate alloc;
+
+use alloc::vec::Vec;
+
 mod b3;
 mod config;
 mod context;
@@ -15,7 +21,7 @@ mod tests;
 mod traceparent;
 mod tracestate;
 
-use std::time::Duration;
+use core::time::Duration;
 
 use pillion_sdk::prelude::*;
 
@@ -42,6 +48,8 @@ pub struct Trace {
     settings: Settings,
     random: Random,
 }
+
+pillion_sdk::no_std!();
 
 #[filter]
 impl Filter for Trace {

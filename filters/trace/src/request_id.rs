@@ -3,6 +3,8 @@
 //! Decides whether an id that came with a request is fit to be kept, and makes new ones: UUIDs of
 //! version 7 (RFC 9562 section 5.7), which sort by time. Knows neither clock nor random source.
 
+use alloc::string::String;
+
 use crate::hex;
 
 /// Characters of an id that is kept.

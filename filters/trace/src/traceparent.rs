@@ -3,6 +3,8 @@
 //! Reads versions 00 to fe and writes version 00. Knows neither `tracestate` nor when a trace is
 //! continued: `context` decides that.
 
+use alloc::string::String;
+
 use crate::hex;
 use crate::ids::{SpanId, TraceId};
 

@@ -14,6 +14,11 @@ wit_bindgen::generate!({
     with: { "pillion:filter/types@0.1.0": crate::types },
 });
 
+/// Standard error, for the text of a failure.
+pub(crate) mod wasi {
+    wit_bindgen::generate!({ path: "wit", generate_all });
+}
+
 /// A module with the bindings of one hook. The world's name keeps the exported macros apart.
 macro_rules! hook {
     ($module:ident, $inline:literal, { $($with:tt)* }) => {

@@ -45,7 +45,7 @@ pub(crate) mod log {
 }
 
 pub(crate) mod clock {
-    use std::time::Duration;
+    use core::time::Duration;
 
     use crate::bindings::pillion::filter::clock;
 
@@ -130,7 +130,7 @@ pub(crate) mod kv {
 }
 
 pub(crate) mod rate_limit {
-    use std::time::Duration;
+    use core::time::Duration;
 
     use crate::{
         bindings::pillion::filter::rate_limit,
