@@ -3,22 +3,24 @@
 //! Owns the two directions that the filter needs and nothing else. Ids stay text from the header
 //! they came in to the header they leave in; only random bytes are ever encoded.
 
-/// The sixteen digits of a number, all at once: every byte of a 128-bit word becomes one digit.
+/// The sixteen digits of a number.
 pub(crate) fn digits(number: u64) -> [u8; 16] {
-    const EVERY_BYTE: u128 = u128::from_ne_bytes([1; 16]);
-    // Spread the nibbles: halves, quarters and so on move apart until each has a byte.
-    let mut word = u128::from(number);
-    for (bits, kept) in [
-        (32, 0x0000_0000_ffff_ffff_0000_0000_ffff_ffff),
-        (16, 0x0000_ffff_0000_ffff_0000_ffff_0000_ffff),
-        (8, 0x00ff_00ff_00ff_00ff_00ff_00ff_00ff_00ff),
-        (4, 0x0f0f_0f0f_0f0f_0f0f_0f0f_0f0f_0f0f_0f0f),
-    ] {
-        word = (word | word << bits) & kept;
-    }
+    let mut digits = [0; 16];
+    digits[..8].copy_from_slice(&eight_digits(number >> 32));
+    digits[8..].copy_from_slice(&eight_digits(number & 0xffff_ffff));
+    digits
+}
+
+/// The digits of a number of 32 bits, all at once: every byte of a word becomes one digit.
+fn eight_digits(number: u64) -> [u8; 8] {
+    const EVERY_BYTE: u64 = u64::from_ne_bytes([1; 8]);
+    // Spread the nibbles: halves, quarters and eighths move apart until each has a byte.
+    let word = (number | number << 16) & 0x0000_ffff_0000_ffff;
+    let word = (word | word << 8) & 0x00ff_00ff_00ff_00ff;
+    let word = (word | word << 4) & 0x0f0f_0f0f_0f0f_0f0f;
     // Six more than 9 sets the fifth bit: such a digit is a letter, 39 places behind `0` and its value.
     let letters = (word + 6 * EVERY_BYTE) >> 4 & EVERY_BYTE;
-    (word + u128::from(b'0') * EVERY_BYTE + letters * 39).to_be_bytes()
+    (word + u64::from(b'0') * EVERY_BYTE + letters * 39).to_be_bytes()
 }
 
 /// Are these lower-case hexadecimal digits, every one of them?

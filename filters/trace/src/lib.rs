@@ -123,19 +123,19 @@ impl Trace {
 
     /// Keep the caller's id where that is configured and it is fit, or send a new one.
     fn send_request_id(&mut self, request: &mut Request) -> Result<()> {
+        let shown = self.settings.show_request_id;
         if self.settings.request_id == RequestId::Keep
             && let Some(id) = request_id::kept(&request.header_all(REQUEST_ID))
         {
-            return self.note_request_id(request, id);
+            if shown {
+                request.set_note(REQUEST_ID_NOTE, id)?;
+            }
+            return Ok(());
         }
         let id = Uuid::v7(unix_ms(clock::now()), self.random.take());
         request.set_header_bytes(REQUEST_ID, id.as_bytes())?;
-        self.note_request_id(request, id.as_str())
-    }
-
-    fn note_request_id(&self, request: &mut Request, id: &str) -> Result<()> {
-        if self.settings.show_request_id {
-            request.set_note(REQUEST_ID_NOTE, id)?;
+        if shown {
+            request.set_note(REQUEST_ID_NOTE, id.as_str())?;
         }
         Ok(())
     }
