@@ -82,7 +82,7 @@ pub use message::{Chunk, Outcome, Request, Response, Trailers};
 /// - Where `type Config` is missing it is [`NoConfig`].
 pub use pillion_sdk_macros::filter;
 
-/// Makes a component of a filter crate that does without the standard library: about 40 KiB smaller
+/// Makes a component of a filter crate that does without the standard library: about 30 KiB smaller
 /// than one with it.
 ///
 /// Write it once, at the root of a crate with `#![cfg_attr(target_arch = "wasm32", no_std)]`, none of

@@ -94,6 +94,38 @@ fn what_is_not_json_is_refused_with_its_place() {
 }
 
 #[test]
+fn damaged_text_is_read_as_serde_json_does_or_refused() {
+    let sound = r#"{"a": [1, -2, 0.5, 1e3, true, null], "b\"\\": "\u00e9\ud83d\ude00é", "c": {}}"#;
+    let bytes = br#" "\,:[]{}u0129-.etrn"#;
+    let mut random = 0x2545_f491_4f6c_dd1d_u64;
+    let mut next = |below: usize| {
+        random ^= random << 13;
+        random ^= random >> 7;
+        random ^= random << 17;
+        usize::try_from(random % below as u64).unwrap()
+    };
+    for _ in 0..20_000 {
+        let mut damaged = sound.as_bytes().to_vec();
+        for _ in 0..=next(3) {
+            let at = next(damaged.len());
+            match next(3) {
+                0 => damaged[at] = bytes[next(bytes.len())],
+                1 => damaged.insert(at, bytes[next(bytes.len())]),
+                _ => damaged.truncate(at.max(1)),
+            }
+        }
+        let Ok(text) = String::from_utf8(damaged) else { continue };
+        let read = parse::<Value>(&text);
+        // The sign of a zero is all that is lost.
+        if let Ok(expected) = serde_json::from_str::<Value>(&text)
+            && !text.contains("-0")
+        {
+            assert_eq!(read, Ok(expected), "{text}");
+        }
+    }
+}
+
+#[test]
 fn lists_and_tables_are_at_most_128_within_one_another() {
     for (depth, fits) in [(127, true), (128, true), (129, false)] {
         for (open, close) in [("[", "]"), ("{\"a\":", "}")] {
