@@ -71,10 +71,7 @@ impl Filter for RateLimit {
     }
 
     fn wants(&self) -> Hooks {
-        match self.tells_allowed() {
-            true => Hooks::ALL,
-            false => Hooks::ALL.without(Hooks::ON_RESPONSE),
-        }
+        if self.tells_allowed() { Hooks::ALL } else { Hooks::ALL.without(Hooks::ON_RESPONSE) }
     }
 
     fn on_request(&mut self, request: &mut Request) -> Result<Decision> {

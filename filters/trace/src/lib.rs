@@ -60,9 +60,10 @@ impl Filter for Trace {
     }
 
     fn wants(&self) -> Hooks {
-        match self.settings.show_trace_id || self.settings.show_request_id {
-            true => Hooks::ALL,
-            false => Hooks::ALL.without(Hooks::ON_RESPONSE),
+        if self.settings.show_trace_id || self.settings.show_request_id {
+            Hooks::ALL
+        } else {
+            Hooks::ALL.without(Hooks::ON_RESPONSE)
         }
     }
 

@@ -7,6 +7,19 @@ use crate::wasm::prepared::{FilterSpec, Grants};
 use crate::wasm::testing::TYPES;
 use std::sync::Arc;
 
+/// The core function of the export, by the name that toolchains give it.
+const WANTED: &str = "pillion:filter/wanted-hooks@0.1.0#wanted-hooks";
+
+const LIFT_WANTED: &str = r#"
+(type $hook-set' (flags "on-request" "on-request-body" "on-request-trailers"
+  "on-response" "on-response-body" "on-response-trailers" "on-complete"))
+(export $hook-set "hook-set" (type $hook-set'))
+(func $wanted-hooks (result $hook-set)
+  (canon lift (core func $guest "pillion:filter/wanted-hooks@0.1.0#wanted-hooks")))
+(instance $wanted-hook (export "wanted-hooks" (func $wanted-hooks)))
+(export "pillion:filter/wanted-hooks@0.1.0" (instance $wanted-hook))
+"#;
+
 /// A guest of one module with both head hooks, which wants what `wanted` leaves.
 fn guest(wanted: &str) -> Vec<u8> {
     let text = format!(
@@ -15,7 +28,7 @@ fn guest(wanted: &str) -> Vec<u8> {
             (memory (export "memory") 2)
             (func (export "pillion:filter/on-request@0.1.0#on-request") (result i32) {PROCEED})
             (func (export "pillion:filter/on-response@0.1.0#on-response") (result i32) {PROCEED})
-            (func (export "pillion:filter/wanted-hooks@0.1.0#wanted-hooks") (result i32) {wanted}))
+            (func (export "{WANTED}") (result i32) {wanted}))
           (core instance $guest (instantiate $guest))
           (alias core export $guest "memory" (core memory $memory))
           (func $on-request (result $head-decision) (canon lift
@@ -26,13 +39,7 @@ fn guest(wanted: &str) -> Vec<u8> {
             (core func $guest "pillion:filter/on-response@0.1.0#on-response") (memory $memory)))
           (instance $response (export "on-response" (func $on-response)))
           (export "pillion:filter/on-response@0.1.0" (instance $response))
-          (type $hook-set' (flags "on-request" "on-request-body" "on-request-trailers"
-            "on-response" "on-response-body" "on-response-trailers" "on-complete"))
-          (export $hook-set "hook-set" (type $hook-set'))
-          (func $wanted-hooks (result $hook-set) (canon lift
-            (core func $guest "pillion:filter/wanted-hooks@0.1.0#wanted-hooks")))
-          (instance $wanted (export "wanted-hooks" (func $wanted-hooks)))
-          (export "pillion:filter/wanted-hooks@0.1.0" (instance $wanted)))"#
+          {LIFT_WANTED})"#
     );
     wat::parse_str(&text).unwrap_or_else(|error| panic!("{error}"))
 }
@@ -123,31 +130,21 @@ fn it_has_the_time_of_configure() {
 
 #[test]
 fn wanting_is_no_hook_of_an_exchange() {
-    let exports = r#"
-        (type $hook-set' (flags "on-request" "on-request-body" "on-request-trailers"
-          "on-response" "on-response-body" "on-response-trailers" "on-complete"))
-        (export $hook-set "hook-set" (type $hook-set'))
-        (func $wanted-hooks (result $hook-set) (canon lift (core func $guest "wanted-hooks")))
-        (instance $wanted (export "wanted-hooks" (func $wanted-hooks)))
-        (export "pillion:filter/wanted-hooks@0.1.0" (instance $wanted))"#;
-    let functions = r#"(func (export "wanted-hooks") (result i32) (i32.const 1))"#;
-    let refused = load(&component(&[], "", functions, exports)).err().unwrap();
+    let function = format!(r#"(func (export "{WANTED}") (result i32) (i32.const 1))"#);
+    let refused = load(&component(&[], "", &function, LIFT_WANTED)).err().unwrap();
     assert_eq!(refused.to_string(), "filter `test` exports no hook; was `#[filter]` forgotten?");
 }
 
 #[test]
 fn other_flags_than_those_of_the_contract_are_refused() {
-    let exports = r#"
-        (type $hook-set' (flags "on-request" "on-response"))
-        (export $hook-set "hook-set" (type $hook-set'))
-        (func $wanted-hooks (result $hook-set) (canon lift (core func $guest "wanted-hooks")))
-        (instance $wanted (export "wanted-hooks" (func $wanted-hooks)))
-        (export "pillion:filter/wanted-hooks@0.1.0" (instance $wanted))"#;
+    let flags = r#""on-request-body" "on-request-trailers""#;
+    let fewer = LIFT_WANTED.replace(flags, "");
+    assert_ne!(fewer, LIFT_WANTED);
     let functions = format!(
-        r#"(func (export "wanted-hooks") (result i32) (i32.const 1))
+        r#"(func (export "{WANTED}") (result i32) (i32.const 1))
            (func (export "on-request") (result i32) {PROCEED})"#
     );
-    let guest = component(&[], "", &functions, &format!("{LIFT}{exports}"));
+    let guest = component(&[], "", &functions, &format!("{LIFT}{fewer}"));
     let refused = prepare(spec(), &guest).err().unwrap();
     let LoadError::WrongSignature { hook: Hook::WantedHooks, .. } = refused else {
         panic!("{refused:?}")

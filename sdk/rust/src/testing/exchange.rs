@@ -219,7 +219,7 @@ impl<F: Filter> Run<F> {
     }
 
     fn complete(&mut self, outcome: &Outcome) -> Result<()> {
-        if !self.wanted.has(Phase::Complete.hook()) {
+        if !self.wanted.has(hook_of(Phase::Complete)) {
             return Ok(());
         }
         self.call(Phase::Complete, |filter| filter.on_complete(&message::Request::token(), outcome))
@@ -331,7 +331,7 @@ impl<F: Filter> Run<F> {
         unasked: R,
         hook: impl FnOnce(&mut F) -> Result<R>,
     ) -> Result<R, Stop> {
-        if !self.wanted.has(phase.hook()) {
+        if !self.wanted.has(hook_of(phase)) {
             return Ok(unasked);
         }
         self.call(phase, hook)
@@ -358,5 +358,18 @@ impl<F: Filter> Run<F> {
     fn note(&self, key: &str) -> Option<String> {
         let notes: &BTreeMap<String, String> = &self.state().notes;
         notes.get(key).cloned()
+    }
+}
+
+/// The hook of a phase, as a filter names it that wants it.
+fn hook_of(phase: Phase) -> Hooks {
+    match phase {
+        Phase::Request => Hooks::ON_REQUEST,
+        Phase::RequestBody => Hooks::ON_REQUEST_BODY,
+        Phase::RequestTrailers => Hooks::ON_REQUEST_TRAILERS,
+        Phase::Response => Hooks::ON_RESPONSE,
+        Phase::ResponseBody => Hooks::ON_RESPONSE_BODY,
+        Phase::ResponseTrailers => Hooks::ON_RESPONSE_TRAILERS,
+        Phase::Complete => Hooks::ON_COMPLETE,
     }
 }

@@ -10,7 +10,7 @@ use super::{
     host::Host,
     message, rules,
 };
-use crate::{EditErrorKind, Hooks};
+use crate::EditErrorKind;
 
 pub(crate) use super::services::{clock, kv, log, metrics, random, rate_limit};
 
@@ -24,21 +24,6 @@ pub(super) enum Phase {
     ResponseBody,
     ResponseTrailers,
     Complete,
-}
-
-impl Phase {
-    /// As a filter names it that wants it.
-    pub(super) fn hook(self) -> Hooks {
-        match self {
-            Phase::Request => Hooks::ON_REQUEST,
-            Phase::RequestBody => Hooks::ON_REQUEST_BODY,
-            Phase::RequestTrailers => Hooks::ON_REQUEST_TRAILERS,
-            Phase::Response => Hooks::ON_RESPONSE,
-            Phase::ResponseBody => Hooks::ON_RESPONSE_BODY,
-            Phase::ResponseTrailers => Hooks::ON_RESPONSE_TRAILERS,
-            Phase::Complete => Hooks::ON_COMPLETE,
-        }
-    }
 }
 
 /// An exchange between and during hooks.
