@@ -169,8 +169,8 @@ impl Granted {
 
 impl Prepared {
     /// Links, instantiates and configures: a filter that cannot do its work is refused here. Runs
-    /// guest code for up to four times `configure_time`: never call it on a worker. Its numbers are those
-    /// of `numbers`, shared with other generations of the same version.
+    /// guest code for up to four times `configure_time`: never call it on a worker. Its numbers are
+    /// those of `numbers`, shared with other generations of the same version.
     pub fn build(
         spec: FilterSpec,
         code: Arc<FilterCode>,
