@@ -70,7 +70,7 @@ impl State {
         let table = match tables.get(filter) {
             Some(table) => table.clone(),
             None => {
-                let table = Arc::new(rate_limit::Table::new(self.start, &self.sources));
+                let table = Arc::new(rate_limit::Table::new(self.start));
                 tables.insert(filter.into(), table.clone());
                 table
             }
