@@ -3,6 +3,7 @@
 
 mod access_log;
 mod admin;
+mod cases;
 mod cli;
 mod documents;
 mod drain;
@@ -18,6 +19,7 @@ mod peers;
 mod poison;
 mod quarantine;
 mod routing;
+mod served_cases;
 mod swap;
 mod timeouts;
 mod truncation;

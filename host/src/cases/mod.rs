@@ -248,6 +248,10 @@ fn play_case(file: &CaseFile, case: &Case, loading: &Loading) -> Played {
     let judged = |findings: Vec<Finding>| {
         if findings.is_empty() { Verdict::Passed } else { Verdict::Failed(findings) }
     };
+    if let Some(problem) = loading.unreadable(file) {
+        let case = report(Verdict::Broken, 0, Usage::default());
+        return Played { case, problems: vec![problem] };
+    }
     if let Some(wanted) = &case.load_error {
         let found = loading.check_refusal(file, case, wanted);
         let findings = found.into_iter().map(|mismatch| finding(file, "", mismatch)).collect();

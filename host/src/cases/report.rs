@@ -42,7 +42,7 @@ fn text_of_case(out: &mut String, case: &CaseReport, detail: Detail) {
     let word = match case.verdict {
         Verdict::Passed => "ok  ",
         Verdict::Failed(_) => "FAIL",
-        Verdict::Broken => "????",
+        Verdict::Broken => "----",
     };
     let _ = write!(out, "  {word}  {}", case.name);
     if detail == Detail::Usage && case.exchanges > 0 {

@@ -11,19 +11,14 @@ use std::fmt::Write;
 /// Bytes of a text that are shown.
 const SHOWN_BYTES_MAX: usize = 4 << 10;
 
-/// A text in quotes; one with line breaks as its lines.
+/// A text in quotes; one of several lines as these.
 pub(super) fn shown_text(text: &str) -> String {
-    if text.contains('\n') {
-        let lines = text.split_inclusive('\n').map(|line| {
-            let (line, end) = match line.strip_suffix('\n') {
-                Some(line) => (line, ""),
-                None => (line, "⏎ missing"),
-            };
-            format!("{}{end}", printable(line, SHOWN_BYTES_MAX))
-        });
+    let whole = text.strip_suffix('\n');
+    if whole.unwrap_or(text).contains('\n') {
+        let lines: Vec<_> = text.lines().map(|line| printable(line, SHOWN_BYTES_MAX)).collect();
         // A text that ends in a line break is the usual case, and needs no remark.
-        let lines: Vec<String> = lines.collect();
-        return lines.join("\n").replace("⏎ missing", " (and no line break)");
+        let end = if whole.is_some() { "" } else { " (and no line break)" };
+        return format!("{}{end}", lines.join("\n"));
     }
     format!("\"{}\"", printable(text, SHOWN_BYTES_MAX))
 }

@@ -619,7 +619,7 @@ fn reports_say_the_same_in_every_form() {
     - two
     + \"\"
 
-  ????  is not played
+  ----  is not played
 
     /a.toml:10:1: error: filter `rate-limit` imports the capability `rate-limit`, which it is not \
                     granted; to grant it, add `grants = { rate-limit = { requests = 100, per = \
