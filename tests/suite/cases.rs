@@ -251,8 +251,14 @@ async fn expectations_are_rewritten_only_when_that_is_agreed_to() {
     let (code, out, _) = run(test(&["--update", "--yes"], setup.directory())).await;
     assert_eq!(code, 0);
     assert!(out.ends_with("\nnothing to rewrite\n"), "{out}");
-    let (code, _, _) = run(test(&["--yes"], setup.directory())).await;
-    assert_eq!(code, 2, "it says what to do with `--update` only");
+    for wrong in [&["--yes"][..], &["--threads", "0"], &["--threads", "65"]] {
+        let (code, _, _) = run(test(wrong, setup.directory())).await;
+        assert_eq!(code, 2, "{wrong:?}");
+    }
+    for fine in ["1", "2", "63", "64"] {
+        let (code, _, _) = run(test(&["--threads", fine], setup.directory())).await;
+        assert_eq!(code, 0, "{fine}");
+    }
 }
 
 #[tokio::test]

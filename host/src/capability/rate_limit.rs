@@ -140,11 +140,9 @@ pub(super) struct Table {
 
 impl Table {
     pub(super) fn new(start: Instant, sources: &Sources) -> Self {
-        let mut secret = [0; 32];
-        sources.fill(&mut secret);
         Table {
             start,
-            secret,
+            secret: sources.secret(),
             buckets: AtomicUsize::new(0),
             shared: Mutex::default(),
             shards: Default::default(),

@@ -187,6 +187,11 @@ pub fn run(paths: &[PathBuf], components: &Components, options: &Options) -> Rep
     Report { files }
 }
 
+/// Does `work` with log lines and failures of filters on this thread kept for [`play::Player`].
+pub fn recording<T>(work: impl FnOnce() -> T) -> T {
+    tracing::dispatcher::with_default(&capture::dispatch(), work)
+}
+
 /// A case that was played.
 struct Played {
     case: CaseReport,

@@ -28,7 +28,8 @@ pub fn text(report: &Report, detail: Detail) -> String {
         for problem in &file.problems {
             let _ = writeln!(out, "\n{}", indented(&problem.to_string()));
         }
-        out.push('\n');
+        out.truncate(out.trim_end().len());
+        out.push_str("\n\n");
     }
     let Counts { passed, failed, broken } = report.counts();
     let _ = write!(out, "{passed} passed, {failed} failed");

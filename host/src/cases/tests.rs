@@ -381,7 +381,7 @@ fn what_does_not_hold_is_told_with_both_sides_and_what_would() {
         ("headers = { x-a = { contains = \"z\" } }", "headers.x-a: a line: contains \"z\" | \"1\""),
         ("headers = { x-c = { count = 1 } }", "headers.x-c: 1 line | no such field"),
         ("body = { bytes = 1 }", "body: 1 bytes | 23 bytes => { bytes = 23 }"),
-        ("body = { matches = '^b' }", "body: matches '^b' | {\"a\":[1,2.0],\"b\":null}"),
+        ("body = { matches = '^b' }", "body: matches '^b' | \"{\"a\":[1,2.0],\"b\":null}\\n\""),
         ("complete = false", "complete: a response that is broken off | a whole response => true"),
         (
             "forwarded = false",
