@@ -149,7 +149,7 @@ fn body(table: &TableReader<'_, '_>, collected: &mut Collected) -> Option<Wanted
         let form = match key.as_str() {
             "text" => text_of(table, "text", node).map(|it| BodyWanted::Bytes(it.into_bytes())),
             "base64" => base64_of(table, node).map(BodyWanted::Bytes),
-            "file" => file_of(table, node, collected).map(BodyWanted::Bytes),
+            "file" => file_of(table, node, collected).map(BodyWanted::File),
             "json" => Some(BodyWanted::Json(to_json_literally(table, node))),
             "bytes" => whole(table, "bytes", node).map(BodyWanted::Length),
             key => {

@@ -248,6 +248,8 @@ pub struct TextWanted {
 pub enum BodyWanted {
     /// Exactly these bytes.
     Bytes(Vec<u8>),
+    /// Exactly these bytes, which stand in a file of their own.
+    File(Vec<u8>),
     /// Like this, as text.
     Like(TextWanted),
     /// This value, as JSON.
