@@ -97,6 +97,9 @@ pub enum StartError {
     },
 }
 
+/// What to do about a configuration file that cannot be read, where `-c` names it.
+pub const HELP_UNREADABLE: &str = "name the file with `-c FILE`";
+
 /// Runs a sidecar until it is told to stop.
 ///
 /// # Errors
@@ -109,7 +112,7 @@ pub fn run(options: Options) -> Result<ExitCode, StartError> {
         let _inside = runtime.enter();
         Signals::catch().map_err(failed_to_start("the handling of signals"))?
     };
-    let loaded = config::load(&options.config).map_err(StartError::Config)?;
+    let loaded = config::load(&options.config, HELP_UNREADABLE).map_err(StartError::Config)?;
     for warning in &loaded.warnings {
         tracing::warn!(%warning, "the configuration has a doubtful part");
     }

@@ -11,7 +11,7 @@ use crate::wasm::{Prepared, WasmFilter};
 use arc_swap::ArcSwap;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::atomic::AtomicUsize;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::watch;
 
 /// One generation of the configuration, ready to serve.
@@ -50,19 +50,26 @@ impl Snapshot {
         Snapshot { generation, config, filters, addresses, parts }
     }
 
-    /// The sockets in the part of a worker that has not taken it: the same ones again, for a part of
-    /// the next generation, since this worker may pass this one over.
-    pub fn sockets_not_taken(&self, worker: usize) -> Vec<(Arc<str>, TcpListener)> {
-        let Some(part) = self.parts.get(worker) else { return Vec::new() };
-        let part = part.lock().unwrap_or_else(PoisonError::into_inner);
-        let sockets = part.iter().flat_map(|part| &part.sockets);
-        sockets.filter_map(|(name, it)| Some((name.clone(), it.try_clone().ok()?))).collect()
+    /// Takes over the sockets of `wanted` listeners from the parts of `running` that their workers
+    /// have not taken, since these may pass `running` over. To be called right before publishing. A
+    /// worker that takes its part of `running` afterwards gets these sockets a moment later, with
+    /// this generation; none is ever given twice, which would end the connections of the first time.
+    pub fn inherit_sockets(&self, running: &Snapshot, wanted: impl Fn(&str) -> bool) {
+        for (from, to) in running.parts.iter().zip(&self.parts) {
+            if let (Some(from), Some(to)) = (&mut *lock(from), &mut *lock(to)) {
+                to.sockets.extend(from.sockets.extract_if(.., |(name, _)| wanted(name)));
+            }
+        }
     }
 
     /// The part of a worker; given once.
     pub fn take_part(&self, worker: usize) -> Option<WorkerPart> {
-        self.parts.get(worker)?.lock().unwrap_or_else(PoisonError::into_inner).take()
+        lock(self.parts.get(worker)?).take()
     }
+}
+
+fn lock(part: &Mutex<Option<WorkerPart>>) -> MutexGuard<'_, Option<WorkerPart>> {
+    part.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// What the workers of a process share. Nothing in it is locked on the request path.

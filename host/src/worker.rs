@@ -61,7 +61,14 @@ pub struct Worker {
 /// One generation as this worker sees it. In flight requests keep what they use of it alive.
 struct Generation {
     number: u64,
-    listeners: HashMap<Arc<str>, Rc<Listener>>,
+    /// A handful: looking through them takes less than a hash of the name.
+    listeners: Vec<Rc<Listener>>,
+}
+
+impl Generation {
+    fn listener(&self, name: &str) -> Option<&Rc<Listener>> {
+        self.listeners.iter().find(|listener| *listener.name == *name)
+    }
 }
 
 /// Whether a listener takes connections and requests; closed once.
@@ -159,7 +166,7 @@ impl Worker {
     /// A listener in the generation in force; none once it is gone.
     pub fn listener(self: &Rc<Self>, name: &Arc<str>) -> Option<Rc<Listener>> {
         self.refresh();
-        self.current.borrow().as_ref()?.listeners.get(name).cloned()
+        self.current.borrow().as_ref()?.listener(name).cloned()
     }
 
     /// Counts a connection of this worker; the count goes back when the result is dropped.
@@ -189,7 +196,7 @@ impl Worker {
         let generation = self.generation(&snapshot, &filters);
         let mut gates = self.gates.borrow_mut();
         gates.retain(|name, gate| {
-            let stays = generation.listeners.contains_key(name)
+            let stays = generation.listener(name).is_some()
                 && !sockets.iter().any(|(opened, _)| opened == name);
             if !stays {
                 gate.close();
@@ -238,9 +245,7 @@ impl Worker {
         let listeners = snapshot.config.listeners.iter();
         Generation {
             number: snapshot.generation,
-            listeners: listeners
-                .map(|config| (config.name.clone(), Rc::new(listener(config))))
-                .collect(),
+            listeners: listeners.map(|config| Rc::new(listener(config))).collect(),
         }
     }
 }

@@ -1,9 +1,11 @@
 //! What the tests of Pillion stand on: a running sidecar (`sidecar`), origins behind it (`origin`),
-//! clients before it (`client`, `wire`), outside programs (`peer`), and the guests they load.
+//! clients before it (`client`, `wire`, `frames`), outside programs (`peer`), and the guests they
+//! load.
 //!
 //! Everything here speaks to Pillion from outside: over sockets, signals, files and its log.
 
 pub mod client;
+pub mod frames;
 pub mod guests;
 pub mod log;
 pub mod origin;
@@ -14,6 +16,7 @@ pub mod wait;
 pub mod wire;
 
 pub use client::{Client, Protocol, Reply};
+pub use frames::{Frame, Frames};
 pub use http_body_util::BodyExt;
 pub use origin::{Origin, Seen};
 pub use sidecar::Sidecar;

@@ -200,7 +200,8 @@ impl Wire {
         self.body(head, true).await
     }
 
-    async fn body(&mut self, head: Head, bodiless: bool) -> Message {
+    /// The body behind a head, if it has one.
+    pub async fn body(&mut self, head: Head, bodiless: bool) -> Message {
         let mut message = Message { head, ..Message::default() };
         if bodiless {
             message.complete = true;

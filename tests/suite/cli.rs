@@ -26,6 +26,25 @@ async fn validate_is_content_with_a_good_file() {
 }
 
 #[tokio::test]
+async fn a_file_that_is_not_there_comes_with_the_way_to_name_it() {
+    let setup = Sidecar::new();
+    for (verb, option, help) in [
+        ("validate", None, "help: name the file as in `pillion validate FILE`"),
+        ("compile", Some("-c"), "help: name the file with `-c FILE`"),
+        ("run", Some("-c"), "help: name the file with `-c FILE`"),
+    ] {
+        let mut arguments = vec![verb];
+        arguments.extend(option);
+        arguments.push("gone.toml");
+        let (code, out, err) = run(command(&arguments, setup.directory())).await;
+        let said = out + &err;
+        assert_eq!(code, 1, "{verb}: {said}");
+        assert!(said.contains("gone.toml: error: cannot read the configuration"), "{verb}: {said}");
+        assert!(said.contains(help), "{verb}: {said}");
+    }
+}
+
+#[tokio::test]
 async fn validate_reports_every_problem_in_one_run_each_with_its_place() {
     let setup = Sidecar::new();
     let text = r#"[admin]
@@ -93,7 +112,7 @@ async fn a_wrong_use_is_exit_code_2_and_a_missing_file_1() {
     assert!((out + &err).contains("gone.toml"));
     let (code, out, _) = run(command(&["--help"], setup.directory())).await;
     assert_eq!(code, 0);
-    for verb in ["run", "validate", "schema", "compile", "demo", "status"] {
+    for verb in ["run", "validate", "schema", "compile", "filter", "dev", "demo", "status"] {
         assert!(out.contains(verb), "{verb} in {out}");
     }
     let (code, out, _) = run(command(&["--version"], setup.directory())).await;

@@ -301,6 +301,23 @@ async fn a_client_that_expects_continue_gets_it_before_it_sends_its_body() {
 }
 
 #[tokio::test]
+async fn a_client_that_expects_continue_of_a_silent_origin_gets_ours_in_the_end() {
+    let origin = Origin::script(|mut wire, _| async move {
+        let request = wire.request().await.expect("it comes with its body");
+        let length = request.body.len();
+        wire.send(format!("HTTP/1.1 200 OK\r\ncontent-length: 0\r\nx-got: {length}\r\n\r\n")).await;
+    })
+    .await;
+    let sidecar = Sidecar::new().origin(&origin).start().await;
+    let mut wire = sidecar.wire().await;
+    wire.send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\nExpect: 100-continue\r\n\r\n")
+        .await;
+    assert_eq!(wire.response().await.status(), 100);
+    wire.send("body").await;
+    assert_eq!(wire.response().await.head.field("x-got"), Some("4"));
+}
+
+#[tokio::test]
 async fn a_refusal_instead_of_continue_reaches_the_client_that_expects_it() {
     let origin = Origin::script(|mut wire, _| async move {
         wire.head().await;

@@ -5,7 +5,7 @@ use http::{Method, Response};
 use pillion_tests::client::{empty, full};
 use pillion_tests::origin::streamed;
 use pillion_tests::process::resident_kib;
-use pillion_tests::{Origin, Protocol, Sidecar, until, within};
+use pillion_tests::{Frames, Origin, Protocol, Seen, Sidecar, frames, until, within};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -186,6 +186,21 @@ async fn garbage_behind_the_preface_closes_the_connection_and_nothing_else() {
     }
     assert_eq!(origin.requests(), 0);
     assert_eq!(sidecar.connect(Protocol::Http2).await.get("/").await.status, 200);
+}
+
+#[tokio::test]
+async fn a_fragment_in_a_path_is_taken_off_unseen() {
+    // RFC 9113 section 8.3.1 allows none, and HTTP/1 gets 400 for it. Below, the `h2` crate makes a
+    // URI of `:path` and drops the fragment, before anything of ours sees it.
+    let origin = Origin::echo().await;
+    let sidecar = Sidecar::new().origin(&origin).start().await;
+    let mut client = Frames::connect(sidecar.address(), &[]).await;
+    let block = [&frames::GET[..2], b"\x04\x06/a?b#c", &frames::GET[3..]].concat();
+    let (end, headers) = (frames::END_STREAM, frames::END_HEADERS);
+    client.send(frames::HEADERS, headers | end, 1, &block).await;
+    let body = client.until(|it| it.kind == frames::DATA && !it.payload.is_empty()).await;
+    let seen: Seen = serde_json::from_slice(&body.payload).expect("the origin answers in JSON");
+    assert_eq!(seen.target, "/a?b");
 }
 
 #[tokio::test]

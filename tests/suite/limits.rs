@@ -1,10 +1,12 @@
 //! Every limit on messages and connections: one below and at it a request passes, one above it gets
 //! the documented answer.
 
-use http::Method;
-use pillion_tests::client::empty;
+use http::{Method, Response};
+use pillion_tests::client::{empty, full};
 use pillion_tests::wire::Ending;
 use pillion_tests::{Client, Origin, Protocol, Sidecar, until};
+use std::sync::Arc;
+use tokio::sync::Barrier;
 
 /// A request whose head has exactly `length` bytes, the empty line included.
 fn head_of(length: usize) -> String {
@@ -87,8 +89,11 @@ async fn the_trailers_of_a_request_are_limited() {
     assert_eq!(ask(&fields(2)).await, 200);
     assert_eq!(ask(&fields(3)).await, 200);
     assert_eq!(ask(&fields(4)).await, 431);
-    assert_eq!(ask(&format!("X: {}\r\n", "v".repeat(150))).await, 200);
-    assert_eq!(ask(&format!("X: {}\r\n", "v".repeat(250))).await, 431);
+    for (bytes, status) in [(199, 200), (200, 200), (201, 431)] {
+        // The empty line behind it counts too.
+        let trailer = format!("X: {}\r\n", "v".repeat(bytes - 7));
+        assert_eq!(ask(&trailer).await, status, "{bytes} bytes");
+    }
 }
 
 #[tokio::test]
@@ -105,8 +110,10 @@ async fn the_head_of_an_answer_is_limited() {
         format!("HTTP/1.1 200 OK\r\ncontent-length: 0\r\n{more}\r\n")
     };
     for (what, answer, status) in [
+        ("32 KiB less a byte", answer(32 * 1024 - frame - 1).0, 200),
         ("32 KiB", answer(32 * 1024 - frame).0, 200),
         ("32 KiB and a byte", answer(32 * 1024 - frame + 1).0, 502),
+        ("99 fields", fields(99), 200),
         ("100 fields", fields(100), 200),
         ("101 fields", fields(101), 502),
     ] {
@@ -120,6 +127,80 @@ async fn the_head_of_an_answer_is_limited() {
             let word = "pillion; error=http_response_header_section_size";
             assert_eq!(got.head.field("proxy-status"), Some(word), "{what}");
         }
+    }
+}
+
+#[tokio::test]
+async fn the_trailers_of_an_answer_are_limited() {
+    let fields = |count: usize| (0..count).map(|n| format!("x-{n}: v\r\n")).collect::<String>();
+    let bytes = |count: usize| format!("x: {}\r\n", "v".repeat(count - 7));
+    for (what, trailers, whole) in [
+        ("2 fields", fields(2), true),
+        ("3 fields", fields(3), true),
+        ("4 fields", fields(4), false),
+        ("199 bytes", bytes(199), true),
+        ("200 bytes", bytes(200), true),
+        ("201 bytes", bytes(201), false),
+    ] {
+        let head = "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n";
+        let origin = Origin::bytes(format!("{head}1\r\na\r\n0\r\n{trailers}\r\n")).await;
+        let limits = "trailer_fields = 3\ntrailer_bytes = 200";
+        let sidecar = Sidecar::new().origin(&origin).upstream_limits(limits).start().await;
+        let mut wire = sidecar.wire().await;
+        wire.send("GET / HTTP/1.1\r\nHost: a\r\nTE: trailers\r\n\r\n").await;
+        // Too long ones may be found before or after the head of the answer has left.
+        let complete = match wire.head().await {
+            Some(head) if head.status() == 200 => wire.body(head, false).await.complete,
+            _ => false,
+        };
+        assert_eq!(complete, whole, "{what}");
+    }
+}
+
+#[tokio::test]
+async fn the_interim_answers_to_a_request_are_limited() {
+    for (count, status) in [(15, 200), (16, 200), (17, 502)] {
+        let interim = "HTTP/1.1 103 Early Hints\r\n\r\n".repeat(count);
+        let answer = format!("{interim}HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n");
+        let origin = Origin::bytes(answer).await;
+        let sidecar = Sidecar::new().origin(&origin).start().await;
+        let mut wire = sidecar.wire().await;
+        wire.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n").await;
+        let last = loop {
+            let answer = wire.response().await;
+            if answer.status() != 103 {
+                break answer.status();
+            }
+        };
+        assert_eq!(last, status, "{count} interim answers");
+    }
+}
+
+#[tokio::test]
+async fn the_unused_connections_to_an_origin_are_limited() {
+    for (limit, opened) in [(1, 3), (2, 2), (3, 2)] {
+        let pair = Arc::new(Barrier::new(2));
+        let origin = Origin::serve(move |_| {
+            let pair = Arc::clone(&pair);
+            async move {
+                // Both requests are on their way at once.
+                pair.wait().await;
+                Response::new(full("x"))
+            }
+        })
+        .await;
+        let limits = format!("keepalive_connections = {limit}\nkeepalive_timeout = \"1h\"");
+        let setup = Sidecar::new().origin(&origin).upstream_limits(&limits);
+        let sidecar = setup.runtime("workers = 1").start().await;
+        let mut first = sidecar.connect(Protocol::Http1).await;
+        let mut second = sidecar.connect(Protocol::Http1).await;
+        for _ in 0..2 {
+            let (one, other) = tokio::join!(first.get("/"), second.get("/"));
+            assert_eq!((one.status, other.status), (200, 200));
+            let kept = f64::from(limit.min(2));
+            sidecar.metric_is("pillion_upstream_connections", &[], |open| open == kept).await;
+        }
+        assert_eq!(origin.connections(), opened, "keepalive_connections = {limit}");
     }
 }
 
@@ -236,4 +317,28 @@ async fn a_client_that_resets_streams_in_a_row_loses_its_connection() {
     })
     .await;
     assert_eq!(sidecar.admin("/livez").await.status, 200);
+}
+
+#[tokio::test]
+async fn the_edits_and_notes_of_an_exchange_are_limited() {
+    let origin = Origin::echo().await;
+    // The limits of time are not what this is about.
+    let keys = "limits = { time = \"2s\", exchange_time = \"5s\" }";
+    let sidecar = Sidecar::new().origin(&origin).guest("greedy", keys).start().await;
+    let edits = "failed to set field `x-edited` of the request: ";
+    for (field, limit, taken_beyond, refusal) in
+        [("x-edits", 256, 256, edits), ("x-notes", 64, 64, ""), ("x-note-bytes", 1024, 0, "")]
+    {
+        for asked in [limit - 1, limit, limit + 1] {
+            let reply = sidecar.get_with("/", &[(field, &asked.to_string())]).await;
+            let text = reply.text();
+            if asked <= limit {
+                let taken = if taken_beyond == 0 { 1 } else { asked };
+                assert_eq!(text, taken.to_string(), "{field}: {asked}");
+            } else {
+                let expected = format!("{taken_beyond}: {refusal}");
+                assert!(text.starts_with(&expected) && text.contains("exceed"), "{field}: {text}");
+            }
+        }
+    }
 }

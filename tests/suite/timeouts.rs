@@ -2,7 +2,7 @@
 //! it is about and waits for the event, not for the time.
 
 use pillion_tests::wire::Ending;
-use pillion_tests::{Client, Origin, Protocol, Sidecar, within};
+use pillion_tests::{Client, Frames, Origin, Protocol, Sidecar, frames, within};
 use std::time::Duration;
 
 #[tokio::test]
@@ -50,25 +50,13 @@ async fn an_http2_preface_that_does_not_end_closes_the_connection() {
     // Nothing else would close it while the test waits.
     let limits = "head_timeout = \"300ms\"\nidle_timeout = \"1h\"\nh2_ping_interval = \"1h\"";
     let sidecar = Sidecar::new().origin(&origin).listener_limits(limits).start().await;
-    for part in ["PRI * HT", "PRI * HTTP/2.0\r\n\r\nSM\r\n"] {
+    // The settings behind the text belong to it (RFC 9113 section 3.4).
+    let text = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+    for part in ["PRI * HT", &text[..22], text, &format!("{text}\0\0\0\u{4}\0")] {
         let mut wire = sidecar.wire().await;
         wire.send(part).await;
         wire.rest().await;
     }
-}
-
-#[tokio::test]
-async fn a_client_that_sends_no_settings_is_closed_by_the_ping_it_does_not_answer() {
-    let origin = Origin::echo().await;
-    let limits = "head_timeout = \"300ms\"\nidle_timeout = \"1h\"\n\
-                  h2_ping_interval = \"1s\"\nh2_ping_timeout = \"100ms\"";
-    let sidecar = Sidecar::new().origin(&origin).listener_limits(limits).start().await;
-    let mut wire = sidecar.wire().await;
-    // The settings behind this text belong to the preface (RFC 9113 section 3.4), so that
-    // `head_timeout` should close the connection already; today it ends with the text, and another
-    // frame than the settings is taken as the first one.
-    wire.send("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").await;
-    wire.rest().await;
 }
 
 #[tokio::test]
@@ -146,6 +134,24 @@ async fn a_client_that_takes_nothing_loses_its_connection_and_frees_the_origin()
     within("the origin to be freed", heard.recv()).await;
     let (body, _) = wire.rest().await;
     assert!(body.len() < 1_000_000_000);
+}
+
+#[tokio::test]
+async fn a_stream_whose_answer_is_not_taken_is_cancelled_alone() {
+    let body = "x".repeat(100_000);
+    let head = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n", body.len());
+    let origin = Origin::bytes(head + &body).await;
+    let limits = "body_idle_timeout = \"300ms\"";
+    let sidecar = Sidecar::new().origin(&origin).listener_limits(limits).start().await;
+    let window = [(frames::INITIAL_WINDOW_SIZE, 1000)];
+    let mut client = Frames::connect(sidecar.address(), &window).await;
+    let (end, headers) = (frames::END_STREAM, frames::END_HEADERS);
+    client.send(frames::HEADERS, headers | end, 1, frames::GET).await;
+    let reset = client.until(|it| it.kind == frames::RST_STREAM).await;
+    assert_eq!((reset.stream, reset.number()), (1, frames::CANCEL));
+    client.settled().await;
+    let labels = ["error=\"connection_write_timeout\""];
+    sidecar.metric_is("pillion_request_errors_total", &labels, |count| count == 1.0).await;
 }
 
 #[tokio::test]

@@ -13,7 +13,7 @@ use std::{
     process::Command,
 };
 
-pub use toolchain::TARGET;
+pub use toolchain::{TARGET, ensure_target};
 
 /// Why there is no component.
 #[derive(Debug, thiserror::Error)]
@@ -105,7 +105,7 @@ impl Build {
         for input in inputs {
             println!("cargo::rerun-if-changed={}", self.root.join(input).display());
         }
-        toolchain::ensure_target()?;
+        ensure_target(&self.root)?;
         let out = env::var_os("OUT_DIR").ok_or(Error::NotABuildScript("OUT_DIR"))?;
         let target = target_directory(Path::new(&out)).join("filters");
         self.cargo(&target)?;

@@ -3,6 +3,9 @@
 //! All tests of a condition must hold. Cheap ones come first, and what no test asks for is not
 //! fetched from the host.
 
+use alloc::string::String;
+use alloc::vec::Vec;
+
 /// When a rule applies. Without tests: always.
 #[derive(Debug, Default, PartialEq)]
 pub(crate) struct Condition {

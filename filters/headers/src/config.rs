@@ -3,7 +3,12 @@
 //! Every mistake names the path of its key, as in `request[2].set.name`, so that the host can point
 //! at the line. What the rules do with a message is in `rule`.
 
-use std::fmt;
+use alloc::borrow::ToOwned;
+use alloc::format;
+use alloc::string::String;
+use alloc::vec;
+use alloc::vec::Vec;
+use core::fmt;
 
 use pillion_sdk::ConfigError;
 use serde::Deserialize;
@@ -230,7 +235,8 @@ fn template(text: &str, key: &str) -> Result<Template, ConfigError> {
 
 impl<'de> Deserialize<'de> for OneOrMore {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(OneOrMoreVisitor)
+        // A hint: a list comes as one. Without it the reading of floating-point numbers is linked.
+        deserializer.deserialize_str(OneOrMoreVisitor)
     }
 }
 

@@ -4,6 +4,10 @@
 //! applies, `template` makes its value, `rule` carries it out. README.md describes the
 //! configuration.
 
+#![cfg_attr(target_arch = "wasm32", no_std)]
+
+extern crate alloc;
+
 mod condition;
 mod config;
 mod names;
@@ -23,6 +27,8 @@ use crate::rule::Exchange;
 pub struct Headers {
     rules: Rules,
 }
+
+pillion_sdk::no_std!();
 
 #[filter]
 impl Filter for Headers {

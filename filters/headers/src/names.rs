@@ -2,6 +2,10 @@
 //!
 //! The host refuses the same at run time; here a mistake is found when the configuration is read.
 
+use alloc::borrow::ToOwned;
+use alloc::format;
+use alloc::string::String;
+
 /// Fields that belong to the host, as in the contract's `edit-error.host-owned`. With `_` in place
 /// of `-` they are refused too, as some servers take the one for the other.
 const HOST_OWNED: [&str; 13] = [

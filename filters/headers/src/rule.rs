@@ -3,7 +3,9 @@
 //! A rule is first made ready against the request, which fixes its value, and then carried out on
 //! the message it edits. So the same code serves requests and responses.
 
-use std::borrow::Cow;
+use alloc::borrow::Cow;
+use alloc::string::String;
+use alloc::vec::Vec;
 
 use pillion_sdk::{Request, Response, Result};
 

@@ -3,7 +3,10 @@
 //! A template is parsed once, at configuration, and rendered for each message. Where the values
 //! come from is `Values`, so that nothing here knows the host.
 
-use std::borrow::Cow;
+use alloc::borrow::{Cow, ToOwned};
+use alloc::format;
+use alloc::string::String;
+use alloc::vec::Vec;
 
 use crate::names;
 
@@ -61,7 +64,7 @@ impl Template {
                     .split_once('}')
                     .ok_or_else(|| format!("`${{{after}` has no closing `}}`"))?;
                 if !literal.is_empty() {
-                    parts.push(Part::Text(std::mem::take(&mut literal)));
+                    parts.push(Part::Text(core::mem::take(&mut literal)));
                 }
                 parts.push(Part::parse(inside)?);
                 rest = after;
@@ -81,28 +84,27 @@ impl Template {
     /// The text with every variable in place: its value, else its default, else nothing. Blanks at
     /// both ends are cut, as they do not belong to a field value.
     pub(crate) fn render(&self, values: &impl Values) -> Cow<'_, str> {
-        if let [Part::Text(text)] = &self.parts[..] {
-            return Cow::Borrowed(trim(text));
-        }
-        let mut text = String::new();
-        for part in &self.parts {
-            match part {
-                Part::Text(literal) => text.push_str(literal),
-                Part::Variable { variable, default } => match values.value(variable) {
-                    Some(value) if !value.is_empty() => text.push_str(&value),
-                    _ => text.push_str(default),
-                },
+        match &self.parts[..] {
+            [] => Cow::Borrowed(""),
+            [part] => trimmed(part.render(values)),
+            parts => {
+                let mut text = String::new();
+                for part in parts {
+                    text.push_str(&part.render(values));
+                }
+                trimmed(Cow::Owned(text))
             }
         }
-        if trim(&text).len() != text.len() {
-            text = trim(&text).to_owned();
-        }
-        Cow::Owned(text)
     }
 }
 
-fn trim(text: &str) -> &str {
-    text.trim_matches([' ', '\t'])
+fn trimmed(text: Cow<'_, str>) -> Cow<'_, str> {
+    let is_blank = |byte: &u8| matches!(byte, b' ' | b'\t');
+    let bytes = text.as_bytes();
+    if !bytes.first().is_some_and(is_blank) && !bytes.last().is_some_and(is_blank) {
+        return text;
+    }
+    Cow::Owned(text.trim_matches([' ', '\t']).to_owned())
 }
 
 impl Part {
@@ -112,6 +114,16 @@ impl Part {
             None => (inside, ""),
         };
         Ok(Self::Variable { variable: Variable::parse(name)?, default: default.to_owned() })
+    }
+
+    fn render(&self, values: &impl Values) -> Cow<'_, str> {
+        match self {
+            Self::Text(text) => Cow::Borrowed(text),
+            Self::Variable { variable, default } => match values.value(variable) {
+                Some(value) if !value.is_empty() => Cow::Owned(value),
+                _ => Cow::Borrowed(default),
+            },
+        }
     }
 }
 

@@ -3,7 +3,12 @@
 //! Sizes of the buckets are no part of it: they are in the grant of the `rate-limit` capability. A
 //! mistake names the path of its key.
 
-use std::fmt;
+use alloc::borrow::ToOwned;
+use alloc::format;
+use alloc::string::String;
+use alloc::vec;
+use alloc::vec::Vec;
+use core::fmt;
 
 use pillion_sdk::ConfigError;
 use serde::Deserialize;
@@ -117,7 +122,8 @@ impl Config {
 
 impl<'de> Deserialize<'de> for Parts {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(PartsVisitor)
+        // A hint: a list comes as one. Without it the reading of floating-point numbers is linked.
+        deserializer.deserialize_str(PartsVisitor)
     }
 }
 

@@ -4,6 +4,9 @@
 //! Turns the host's numbers into field values. Both fields are lists of structured fields (RFC
 //! 9651) with one item each: the policy's name with parameters.
 
+use alloc::format;
+use alloc::string::String;
+
 use pillion_sdk::rate_limit::{Policy, Taken};
 
 /// Integers of structured fields have at most 15 digits.
@@ -61,7 +64,7 @@ fn integer(number: u128) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::time::Duration;
+    use core::time::Duration;
 
     fn sized(requests: u64, per_ms: u64, burst: u64) -> Policy {
         Policy { requests, per: Duration::from_millis(per_ms), burst }

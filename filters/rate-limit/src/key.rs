@@ -3,7 +3,10 @@
 //! A key is made of parts of the request, joined in a way that two different combinations never
 //! make the same key. The buckets themselves are the host's.
 
-use std::net::{IpAddr, Ipv6Addr};
+use alloc::format;
+use alloc::string::{String, ToString};
+use alloc::vec::Vec;
+use core::net::{IpAddr, Ipv6Addr};
 
 /// Stands between parts; no field value, path or address holds it.
 const SEPARATOR: char = '\n';
@@ -84,12 +87,16 @@ impl Key {
                 key.push(SEPARATOR);
             }
             match part {
-                Part::Client => key.push_str(&client(request.client_address(), self.ipv6_prefix)),
-                Part::Path => key.push_str(&request.path()),
-                Part::Method => key.push_str(&request.method()),
-                Part::Authority => key.push_str(&request.authority().to_ascii_lowercase()),
+                Part::Client => add(&mut key, client(request.client_address(), self.ipv6_prefix)),
+                Part::Path => add(&mut key, request.path()),
+                Part::Method => add(&mut key, request.method()),
+                Part::Authority => {
+                    let mut authority = request.authority();
+                    authority.make_ascii_lowercase();
+                    add(&mut key, authority);
+                }
                 Part::Header(name) => match request.header(name) {
-                    Some(value) if !value.is_empty() => key.push_str(&value),
+                    Some(value) if !value.is_empty() => add(&mut key, value),
                     _ => lacking = lacking.or(Some(name.as_str())),
                 },
             }
@@ -99,6 +106,11 @@ impl Key {
             Some(header) => KeyOf::Lacking { header, key },
         }
     }
+}
+
+/// Puts the text of a part behind the others; the first is taken as it is, without a copy.
+fn add(key: &mut String, part: String) {
+    if key.is_empty() { *key = part } else { key.push_str(&part) }
 }
 
 /// The address that counts: IPv4 as it is, also where it comes mapped into IPv6; of IPv6 the

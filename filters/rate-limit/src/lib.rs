@@ -4,6 +4,13 @@
 //! and tells the limit (`fields`), and counts outcomes (capability `metrics`). README.md describes
 //! the configuration.
 
+#![cfg_attr(target_arch = "wasm32", no_std)]
+
+extern crate alloc;
+
+use alloc::format;
+use alloc::string::{String, ToString};
+
 mod config;
 mod fields;
 mod key;
@@ -40,6 +47,8 @@ enum Outcome {
     /// Not limited, as its key lacks a part.
     Skipped,
 }
+
+pillion_sdk::no_std!();
 
 #[filter]
 impl Filter for RateLimit {

@@ -2,6 +2,8 @@
 //!
 //! Reads and writes both forms. Knows nothing of `traceparent`; `context` puts the two together.
 
+use alloc::string::String;
+
 use crate::ids::{SpanId, TraceId};
 
 /// Every field of the format.

@@ -3,8 +3,14 @@
 //! Every key has a default, so an empty table is a complete configuration. A mistake names the path
 //! of its key.
 
+use alloc::format;
+use alloc::vec::Vec;
+
+use core::fmt;
+
 use pillion_sdk::ConfigError;
 use serde::Deserialize;
+use serde::de::{self, Unexpected, Visitor};
 
 use crate::context::SampleRatio;
 
@@ -20,7 +26,7 @@ const TRACESTATE_MAX_MOST: u64 = 16_384;
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
     incoming: Incoming,
-    sample_ratio: f64,
+    sample_ratio: SampleRatio,
     tracestate_max: u64,
     b3_in: bool,
     b3_out: B3Out,
@@ -86,7 +92,7 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             incoming: Incoming::Continue,
-            sample_ratio: 1.0,
+            sample_ratio: SampleRatio::ALL,
             tracestate_max: TRACESTATE_MAX,
             b3_in: false,
             b3_out: B3Out::None,
@@ -101,10 +107,6 @@ impl Config {
     pub(crate) fn check(self) -> Result<Settings, ConfigError> {
         let Self { incoming, sample_ratio, tracestate_max, b3_in, b3_out, request_id, response } =
             self;
-        let sample_ratio = SampleRatio::new(sample_ratio).ok_or_else(|| {
-            let message = format!("`{sample_ratio}` is not a ratio from 0 to 1");
-            ConfigError::at("sample_ratio", message)
-        })?;
         if !(TRACESTATE_MAX_LEAST..=TRACESTATE_MAX_MOST).contains(&tracestate_max) {
             let message = format!(
                 "`{tracestate_max}` is not a length from {TRACESTATE_MAX_LEAST} to \
@@ -127,5 +129,36 @@ impl Config {
             show_trace_id: response.contains(&ResponseField::TraceId),
             show_request_id,
         })
+    }
+}
+
+impl<'de> Deserialize<'de> for SampleRatio {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_f64(SampleRatioVisitor)
+    }
+}
+
+struct SampleRatioVisitor;
+
+impl Visitor<'_> for SampleRatioVisitor {
+    type Value = SampleRatio;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a ratio from 0 to 1")
+    }
+
+    fn visit_f64<E: de::Error>(self, ratio: f64) -> Result<SampleRatio, E> {
+        let found = Unexpected::Float(ratio);
+        SampleRatio::new(ratio).ok_or_else(|| E::invalid_value(found, &self))
+    }
+
+    fn visit_u64<E: de::Error>(self, ratio: u64) -> Result<SampleRatio, E> {
+        let found = Unexpected::Unsigned(ratio);
+        SampleRatio::new(ratio as f64).ok_or_else(|| E::invalid_value(found, &self))
+    }
+
+    fn visit_i64<E: de::Error>(self, ratio: i64) -> Result<SampleRatio, E> {
+        let found = Unexpected::Signed(ratio);
+        SampleRatio::new(ratio as f64).ok_or_else(|| E::invalid_value(found, &self))
     }
 }

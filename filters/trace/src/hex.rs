@@ -3,15 +3,24 @@
 //! Owns the two directions that the filter needs and nothing else. Ids stay text from the header
 //! they came in to the header they leave in; only random bytes are ever encoded.
 
-const DIGITS: &[u8; 16] = b"0123456789abcdef";
+/// The sixteen digits of a number.
+pub(crate) fn digits(number: u64) -> [u8; 16] {
+    let mut digits = [0; 16];
+    digits[..8].copy_from_slice(&eight_digits(number >> 32));
+    digits[8..].copy_from_slice(&eight_digits(number & 0xffff_ffff));
+    digits
+}
 
-/// Write the digits of `bytes` into `out`, which is exactly twice as long.
-pub(crate) fn encode(bytes: &[u8], out: &mut [u8]) {
-    debug_assert_eq!(out.len(), bytes.len() * 2, "two digits a byte");
-    for (pair, byte) in out.chunks_exact_mut(2).zip(bytes) {
-        pair[0] = DIGITS[usize::from(byte >> 4)];
-        pair[1] = DIGITS[usize::from(byte & 15)];
-    }
+/// The digits of a number of 32 bits, all at once: every byte of a word becomes one digit.
+fn eight_digits(number: u64) -> [u8; 8] {
+    const EVERY_BYTE: u64 = u64::from_ne_bytes([1; 8]);
+    // Spread the nibbles: halves, quarters and eighths move apart until each has a byte.
+    let word = (number | number << 16) & 0x0000_ffff_0000_ffff;
+    let word = (word | word << 8) & 0x00ff_00ff_00ff_00ff;
+    let word = (word | word << 4) & 0x0f0f_0f0f_0f0f_0f0f;
+    // Six more than 9 sets the fifth bit: such a digit is a letter, 39 places behind `0` and its value.
+    let letters = (word + 6 * EVERY_BYTE) >> 4 & EVERY_BYTE;
+    (word + u64::from(b'0') * EVERY_BYTE + letters * 39).to_be_bytes()
 }
 
 /// Are these lower-case hexadecimal digits, every one of them?
@@ -33,10 +42,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn bytes_become_two_digits_each() {
-        let mut out = [0; 6];
-        encode(&[0x00, 0xaf, 0x19], &mut out);
-        assert_eq!(&out, b"00af19");
+    fn a_number_has_sixteen_digits() {
+        assert_eq!(&digits(0x0123_4567_89ab_cdef), b"0123456789abcdef");
+        for number in [0, 1, 9, 10, 0xa9, u64::MAX, u64::MAX << 4, 0x9a9a_9a9a_a9a9_a9a9] {
+            assert_eq!(digits(number), format!("{number:016x}").as_bytes(), "{number}");
+        }
     }
 
     #[test]

@@ -33,9 +33,15 @@ impl TraceId {
 
     /// An id from random bytes. All zero, which is no id, becomes the id 1.
     pub(crate) fn from_random(bytes: [u8; 16]) -> Self {
+        let number = u128::from_be_bytes(bytes).max(1);
         let mut id = [0; 32];
-        hex::encode(&bytes, &mut id);
-        Self(not_zero(id))
+        id[..16].copy_from_slice(&hex::digits((number >> 64) as u64));
+        id[16..].copy_from_slice(&hex::digits(number as u64));
+        Self(id)
+    }
+
+    pub(crate) fn as_bytes(&self) -> &[u8; 32] {
+        &self.0
     }
 
     pub(crate) fn as_str(&self) -> &str {
@@ -57,9 +63,11 @@ impl SpanId {
 
     /// An id from random bytes. All zero, which is no id, becomes the id 1.
     pub(crate) fn from_random(bytes: [u8; 8]) -> Self {
-        let mut id = [0; 16];
-        hex::encode(&bytes, &mut id);
-        Self(not_zero(id))
+        Self(hex::digits(u64::from_be_bytes(bytes).max(1)))
+    }
+
+    pub(crate) fn as_bytes(&self) -> &[u8; 16] {
+        &self.0
     }
 
     pub(crate) fn as_str(&self) -> &str {
@@ -74,13 +82,6 @@ fn checked<const N: usize>(digits: &[u8]) -> Option<[u8; N]> {
 
 fn is_zero(digits: &[u8]) -> bool {
     digits.iter().all(|&digit| digit == b'0')
-}
-
-fn not_zero<const N: usize>(mut digits: [u8; N]) -> [u8; N] {
-    if is_zero(&digits) {
-        digits[N - 1] = b'1';
-    }
-    digits
 }
 
 #[cfg(test)]

@@ -1,8 +1,14 @@
 //! The `trace` filter: W3C Trace Context (level 2), B3 and request ids.
 //!
-//! The hooks read the caller's context, draw random bytes in one call, and write what goes on. The
-//! rules are pure and elsewhere: `context` (continue or begin), `traceparent`, `tracestate`, `b3`,
-//! `request_id`. README.md describes the configuration.
+//! The hooks read the caller's context and write what goes on. The rules are pure and elsewhere:
+//! `context` (continue or begin), `traceparent`, `tracestate`, `b3`, `request_id`. README.md
+//! describes the configuration.
+
+#![cfg_attr(target_arch = "wasm32", no_std)]
+
+extern crate alloc;
+
+use alloc::vec::Vec;
 
 mod b3;
 mod config;
@@ -15,7 +21,7 @@ mod tests;
 mod traceparent;
 mod tracestate;
 
-use std::time::Duration;
+use core::time::Duration;
 
 use pillion_sdk::prelude::*;
 
@@ -23,6 +29,7 @@ use crate::b3::{B3, MultiValues, Sampling};
 pub use crate::config::Config;
 use crate::config::{B3Out, Incoming, RequestId, Settings};
 use crate::context::{Caller, Context, Entropy};
+use crate::request_id::Uuid;
 use crate::traceparent::TraceParent;
 use crate::tracestate::TraceState;
 
@@ -35,29 +42,27 @@ const TRACE_ID: &str = "x-trace-id";
 const TRACE_ID_NOTE: &str = "trace.trace-id";
 const REQUEST_ID_NOTE: &str = "trace.request-id";
 
-/// The filter: its settings.
+/// The filter: its settings, and random bytes that no request has used.
 #[derive(Debug)]
 pub struct Trace {
     settings: Settings,
+    random: Random,
 }
+
+pillion_sdk::no_std!();
 
 #[filter]
 impl Filter for Trace {
     type Config = Config;
 
     fn new(config: Config) -> Result<Self, ConfigError> {
-        Ok(Self { settings: config.check()? })
+        Ok(Self { settings: config.check()?, random: Random::default() })
     }
 
     fn on_request(&mut self, request: &mut Request) -> Result<Decision> {
         let caller = self.caller(request)?;
-        let kept_id = self.kept_request_id(request);
-        let makes_id = kept_id.is_none() && self.settings.request_id != RequestId::Off;
-        let id_bytes = if makes_id { request_id::RANDOM_BYTES } else { 0 };
-        let mut random = Random::draw(caller.random_bytes() + id_bytes);
-
-        let context = Context::new(caller, self.settings.sample_ratio, &mut random);
-        request.set_header(TRACEPARENT, &context.traceparent().to_value())?;
+        let context = Context::new(caller, self.settings.sample_ratio, &mut self.random);
+        request.set_header_bytes(TRACEPARENT, &context.traceparent().to_value())?;
         if self.settings.show_trace_id {
             request.set_note(TRACE_ID_NOTE, context.trace_id.as_str())?;
         }
@@ -65,14 +70,8 @@ impl Filter for Trace {
             self.send_b3(request, &context)?;
         }
 
-        let new_id = makes_id.then(|| request_id::uuid_v7(unix_ms(clock::now()), random.take()));
-        if let Some(id) = &new_id {
-            request.set_header(REQUEST_ID, id)?;
-        }
-        if self.settings.show_request_id
-            && let Some(id) = new_id.or(kept_id)
-        {
-            request.set_note(REQUEST_ID_NOTE, &id)?;
+        if self.settings.request_id != RequestId::Off {
+            self.send_request_id(request)?;
         }
         Ok(Decision::Proceed)
     }
@@ -122,14 +121,23 @@ impl Trace {
         Ok(())
     }
 
-    fn kept_request_id(&self, request: &Request) -> Option<String> {
-        match self.settings.request_id {
-            RequestId::Keep => {
-                let mut lines = request.header_all(REQUEST_ID);
-                request_id::kept(&lines).is_some().then(|| lines.swap_remove(0))
+    /// Keep the caller's id where that is configured and it is fit, or send a new one.
+    fn send_request_id(&mut self, request: &mut Request) -> Result<()> {
+        let shown = self.settings.show_request_id;
+        if self.settings.request_id == RequestId::Keep
+            && let Some(id) = request_id::kept(&request.header_all(REQUEST_ID))
+        {
+            if shown {
+                request.set_note(REQUEST_ID_NOTE, id)?;
             }
-            RequestId::Replace | RequestId::Off => None,
+            return Ok(());
         }
+        let id = Uuid::v7(unix_ms(clock::now()), self.random.take());
+        request.set_header_bytes(REQUEST_ID, id.as_bytes())?;
+        if shown {
+            request.set_note(REQUEST_ID_NOTE, id.as_str())?;
+        }
+        Ok(())
     }
 
     /// Send the configured forms of B3 and remove the others, which would name the caller's
@@ -183,37 +191,30 @@ fn read_b3(request: &Request) -> Option<Caller> {
 }
 
 fn unix_ms(since_epoch: Duration) -> u64 {
-    u64::try_from(since_epoch.as_millis()).unwrap_or(u64::MAX)
+    let seconds = since_epoch.as_secs().saturating_mul(1_000);
+    seconds.saturating_add(u64::from(since_epoch.subsec_millis()))
 }
 
-/// Random bytes drawn from the host in one call.
+/// Random bytes drawn from the host, enough of them for several requests at once: the call costs more
+/// than the bytes. None is used twice.
+#[derive(Debug, Default)]
 struct Random {
-    bytes: [u8; Self::MOST],
-    taken: usize,
+    unused: Vec<u8>,
 }
 
 impl Random {
-    /// A trace id, a span id and a request id.
-    const MOST: usize = 16 + 8 + request_id::RANDOM_BYTES;
-
-    /// Draw this many, at most `MOST`.
-    fn draw(length: usize) -> Self {
-        let mut bytes = [0; Self::MOST];
-        if length == 8 {
-            // A continued trace: a number is cheaper to hand over than a list.
-            bytes[..8].copy_from_slice(&random::number().to_le_bytes());
-        } else {
-            let wanted = u32::try_from(length).expect("at most `MOST`");
-            bytes[..length].copy_from_slice(&random::bytes(wanted));
-        }
-        Self { bytes, taken: 0 }
-    }
+    /// What 15 requests take that begin a trace and get an id.
+    const BATCH: u32 = 15 * (16 + 8 + request_id::RANDOM_BYTES as u32);
 }
 
 impl Entropy for Random {
     fn take<const N: usize>(&mut self) -> [u8; N] {
-        let rest = &self.bytes[self.taken..];
-        self.taken += N;
-        *rest.first_chunk().expect("what is taken was counted before it was drawn")
+        if self.unused.len() < N {
+            self.unused = random::bytes(Self::BATCH);
+        }
+        let (rest, taken) = self.unused.split_last_chunk().expect("a batch is more than is taken");
+        let (rest, taken) = (rest.len(), *taken);
+        self.unused.truncate(rest);
+        taken
     }
 }

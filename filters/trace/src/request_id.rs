@@ -3,6 +3,8 @@
 //! Decides whether an id that came with a request is fit to be kept, and makes new ones: UUIDs of
 //! version 7 (RFC 9562 section 5.7), which sort by time. Knows neither clock nor random source.
 
+use alloc::string::String;
+
 use crate::hex;
 
 /// Characters of an id that is kept.
@@ -28,20 +30,34 @@ fn is_fit(id: &[u8]) -> bool {
     !id.is_empty() && id.len() <= LENGTH_MAX && id.iter().all(belongs)
 }
 
-/// A UUID of version 7 from Unix time in milliseconds (of which 48 bits are used) and random bytes.
-pub(crate) fn uuid_v7(unix_ms: u64, random: [u8; RANDOM_BYTES]) -> String {
-    let mut bytes = [0; 16];
-    bytes[..6].copy_from_slice(&unix_ms.to_be_bytes()[2..]);
-    bytes[6..].copy_from_slice(&random);
-    bytes[6] = 0x70 | bytes[6] & 0x0f;
-    bytes[8] = 0x80 | bytes[8] & 0x3f;
-    let mut text = [b'-'; 36];
-    hex::encode(&bytes[..4], &mut text[..8]);
-    hex::encode(&bytes[4..6], &mut text[9..13]);
-    hex::encode(&bytes[6..8], &mut text[14..18]);
-    hex::encode(&bytes[8..10], &mut text[19..23]);
-    hex::encode(&bytes[10..], &mut text[24..]);
-    core::str::from_utf8(&text).expect("digits and dashes are ASCII").to_owned()
+/// A new id, as the text of a UUID.
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Uuid([u8; 36]);
+
+impl Uuid {
+    /// A UUID of version 7 from Unix time in milliseconds (of which 48 bits are used) and random
+    /// bytes.
+    pub(crate) fn v7(unix_ms: u64, random: [u8; RANDOM_BYTES]) -> Self {
+        let [version, sequence, random @ ..] = random;
+        let version = u64::from(0x70 | version & 0x0f) << 8 | u64::from(sequence);
+        let high = hex::digits(unix_ms << 16 | version);
+        let low = hex::digits(u64::from_be_bytes(random) & (!0 >> 2) | 1 << 63);
+        let mut text = [b'-'; 36];
+        text[..8].copy_from_slice(&high[..8]);
+        text[9..13].copy_from_slice(&high[8..12]);
+        text[14..18].copy_from_slice(&high[12..]);
+        text[19..23].copy_from_slice(&low[..4]);
+        text[24..].copy_from_slice(&low[4..]);
+        Self(text)
+    }
+
+    pub(crate) fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+
+    pub(crate) fn as_str(&self) -> &str {
+        core::str::from_utf8(&self.0).expect("digits and dashes are ASCII")
+    }
 }
 
 #[cfg(test)]
@@ -52,17 +68,17 @@ mod tests {
     fn a_uuid_has_time_version_variant_and_random_bits() {
         // The example of RFC 9562 appendix A.6.
         let random = [0x0c, 0xc3, 0x18, 0xc4, 0xdc, 0x0c, 0x0c, 0x07, 0x39, 0x8f];
-        let id = uuid_v7(0x017f_22e2_79b0, random);
-        assert_eq!(id, "017f22e2-79b0-7cc3-98c4-dc0c0c07398f");
-        let ones = uuid_v7(u64::MAX, [0xff; RANDOM_BYTES]);
-        assert_eq!(ones, "ffffffff-ffff-7fff-bfff-ffffffffffff");
-        let zeros = uuid_v7(0, [0; RANDOM_BYTES]);
-        assert_eq!(zeros, "00000000-0000-7000-8000-000000000000");
+        let id = Uuid::v7(0x017f_22e2_79b0, random);
+        assert_eq!(id.as_str(), "017f22e2-79b0-7cc3-98c4-dc0c0c07398f");
+        let ones = Uuid::v7(u64::MAX, [0xff; RANDOM_BYTES]);
+        assert_eq!(ones.as_str(), "ffffffff-ffff-7fff-bfff-ffffffffffff");
+        let zeros = Uuid::v7(0, [0; RANDOM_BYTES]);
+        assert_eq!(zeros.as_str(), "00000000-0000-7000-8000-000000000000");
     }
 
     #[test]
     fn later_ids_sort_after_earlier_ones() {
-        assert!(uuid_v7(1_000, [0xff; RANDOM_BYTES]) < uuid_v7(1_001, [0; RANDOM_BYTES]));
+        assert!(Uuid::v7(1_000, [0xff; RANDOM_BYTES]) < Uuid::v7(1_001, [0; RANDOM_BYTES]));
     }
 
     #[test]

@@ -239,8 +239,16 @@ fn mistakes_in_the_configuration_are_named() {
     for ratio in [-0.1, 1.1] {
         let (key, message) = mistake(json!({"sample_ratio": ratio}));
         assert_eq!(key, "sample_ratio");
-        assert_eq!(message, format!("`{ratio}` is not a ratio from 0 to 1"));
+        let expected =
+            format!("invalid value: floating point `{ratio}`, expected a ratio from 0 to 1");
+        assert_eq!(message, expected);
     }
+    let (_, message) = mistake(json!({"sample_ratio": 2}));
+    assert_eq!(message, "invalid value: integer `2`, expected a ratio from 0 to 1");
+    let (_, message) = mistake(json!({"sample_ratio": -1}));
+    assert_eq!(message, "invalid value: integer `-1`, expected a ratio from 0 to 1");
+    let (_, message) = mistake(json!({"sample_ratio": "1"}));
+    assert_eq!(message, "invalid type: string \"1\", expected a ratio from 0 to 1");
     for length in [511, 16_385] {
         let (key, message) = mistake(json!({"tracestate_max": length}));
         assert_eq!(key, "tracestate_max");

@@ -3,6 +3,8 @@
 //! Reads versions 00 to fe and writes version 00. Knows neither `tracestate` nor when a trace is
 //! continued: `context` decides that.
 
+use alloc::string::String;
+
 use crate::hex;
 use crate::ids::{SpanId, TraceId};
 
@@ -57,17 +59,16 @@ impl TraceParent {
     }
 
     /// The value to send, in version 00.
-    pub(crate) fn to_value(self) -> String {
-        let mut value = String::with_capacity(LENGTH);
-        value.push_str("00-");
-        value.push_str(self.trace_id.as_str());
-        value.push('-');
-        value.push_str(self.parent_id.as_str());
-        value.push_str(match (self.random, self.sampled) {
-            (false, false) => "-00",
-            (false, true) => "-01",
-            (true, false) => "-02",
-            (true, true) => "-03",
+    pub(crate) fn to_value(self) -> [u8; LENGTH] {
+        let mut value = [b'-'; LENGTH];
+        value[..2].copy_from_slice(b"00");
+        value[3..35].copy_from_slice(self.trace_id.as_bytes());
+        value[36..52].copy_from_slice(self.parent_id.as_bytes());
+        value[53..].copy_from_slice(match (self.random, self.sampled) {
+            (false, false) => b"00",
+            (false, true) => b"01",
+            (true, false) => b"02",
+            (true, true) => b"03",
         });
         value
     }
@@ -88,16 +89,16 @@ mod tests {
     fn version_00_is_read_and_written_as_it_was() {
         for flags in ["00", "01", "02", "03"] {
             let value = format!("00-{TRACE}-{PARENT}-{flags}");
-            assert_eq!(parse(&value).unwrap().to_value(), value);
+            assert_eq!(parse(&value).unwrap().to_value(), value.as_bytes());
         }
     }
 
     #[test]
     fn unknown_flags_are_dropped() {
         let parsed = parse(&format!("00-{TRACE}-{PARENT}-ff")).unwrap();
-        assert_eq!(parsed.to_value(), format!("00-{TRACE}-{PARENT}-03"));
+        assert_eq!(parsed.to_value(), format!("00-{TRACE}-{PARENT}-03").as_bytes());
         let parsed = parse(&format!("00-{TRACE}-{PARENT}-fc")).unwrap();
-        assert_eq!(parsed.to_value(), format!("00-{TRACE}-{PARENT}-00"));
+        assert_eq!(parsed.to_value(), format!("00-{TRACE}-{PARENT}-00").as_bytes());
     }
 
     #[test]
@@ -108,7 +109,7 @@ mod tests {
             format!("fe-{TRACE}-{PARENT}-01-"),
         ] {
             let parsed = parse(&value).unwrap_or_else(|| panic!("{value}"));
-            assert_eq!(parsed.to_value(), format!("00-{TRACE}-{PARENT}-01"));
+            assert_eq!(parsed.to_value(), format!("00-{TRACE}-{PARENT}-01").as_bytes());
         }
         assert_eq!(parse(&format!("cc-{TRACE}-{PARENT}-01.what")), None);
         assert_eq!(parse(&format!("cc-{TRACE}-{PARENT}-012")), None);

@@ -4,6 +4,9 @@
 //! cuts whole entries where the list is longer than configured. It is asked only for a valid
 //! `traceparent`.
 
+use alloc::string::String;
+use alloc::vec::Vec;
+
 /// Entries that a list may have.
 const MEMBERS_MAX: usize = 32;
 /// Characters of a key, and of a value.

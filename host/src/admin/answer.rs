@@ -139,6 +139,7 @@ pub(super) mod tests {
     use crate::admin::Reloading;
     use http::Method;
     use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::time::Duration;
 
     /// Ready unless there are reasons; reloads unless there are diagnostics.
     #[derive(Default)]
@@ -146,6 +147,7 @@ pub(super) mod tests {
         pub(in super::super) unready: Vec<String>,
         pub(in super::super) diagnostics: Vec<String>,
         pub(in super::super) drains: AtomicUsize,
+        pub(in super::super) reload_takes: Duration,
     }
 
     impl AdminTarget for Target {
@@ -166,8 +168,9 @@ pub(super) mod tests {
         }
 
         fn reload(&self) -> Reloading {
-            let diagnostics = self.diagnostics.clone();
+            let (diagnostics, takes) = (self.diagnostics.clone(), self.reload_takes);
             Box::pin(async move {
+                tokio::time::sleep(takes).await;
                 if diagnostics.is_empty() {
                     Ok(Reloaded { generation: 8 })
                 } else {

@@ -506,14 +506,27 @@ mod tests {
 
     /// On a runtime with paused time, against a client in memory of the same runtime.
     async fn until_closed(sent: &[u8]) -> (String, Duration) {
+        let target = Target::default();
+        talk(target, 64 * 1024, sent, Duration::ZERO).await
+    }
+
+    /// The same with a client that reads only after a pause, over a connection that holds so many
+    /// bytes.
+    async fn talk(
+        target: Target,
+        holds: usize,
+        sent: &[u8],
+        pause: Duration,
+    ) -> (String, Duration) {
         use tokio::io::{AsyncReadExt, AsyncWriteExt};
-        let (mut client, server) = tokio::io::duplex(64 * 1024);
-        let target: Arc<dyn AdminTarget> = Arc::new(Target::default());
+        let (mut client, server) = tokio::io::duplex(holds);
+        let target: Arc<dyn AdminTarget> = Arc::new(target);
         let (_stop, stopping) = watch::channel(false);
         let serving = Connection::new(Stream::over(server), target).serve(stopping);
         let start = tokio::time::Instant::now();
         let talking = async {
             client.write_all(sent).await.unwrap();
+            tokio::time::sleep(pause).await;
             let mut received = String::new();
             client.read_to_string(&mut received).await.unwrap();
             (received, start.elapsed())
@@ -538,6 +551,36 @@ mod tests {
             let (received, after) = until_closed(sent).await;
             assert!(received.starts_with("HTTP/1.1 408 "), "{received}");
             assert_eq!(after.as_secs(), HEAD_TIMEOUT.as_secs());
+        }
+    }
+
+    const MILLISECOND: Duration = Duration::from_millis(1);
+
+    #[tokio::test(start_paused = true)]
+    async fn an_answer_is_taken_in_time_or_cut_off() {
+        let sent = b"GET /livez HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n";
+        for (pause, whole) in [
+            (WRITE_TIMEOUT - MILLISECOND, true),
+            (WRITE_TIMEOUT, false),
+            (WRITE_TIMEOUT + MILLISECOND, false),
+        ] {
+            let (received, _) = talk(Target::default(), 16, sent, pause).await;
+            assert_eq!(received.ends_with("\r\n\r\nlive\n"), whole, "{pause:?}: {received}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_reload_is_waited_for_as_long_as_its_limit() {
+        let sent = b"POST /reload HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n";
+        for (reload_takes, status) in [
+            (RELOAD_TIMEOUT - MILLISECOND, "200"),
+            (RELOAD_TIMEOUT, "200"),
+            (RELOAD_TIMEOUT + MILLISECOND, "504"),
+        ] {
+            let target = Target { reload_takes, ..Target::default() };
+            let (received, after) = talk(target, 64 * 1024, sent, Duration::ZERO).await;
+            assert_eq!(received.split(' ').nth(1), Some(status), "{reload_takes:?}: {received}");
+            assert!(after <= RELOAD_TIMEOUT + MILLISECOND, "{after:?}");
         }
     }
 }

@@ -374,6 +374,19 @@ mod tests {
     }
 
     #[test]
+    fn a_help_text_is_cut() {
+        let registry = registry();
+        for length in [HELP_BYTES_MAX - 1, HELP_BYTES_MAX, HELP_BYTES_MAX + 1] {
+            let name = format!("m{length}");
+            let id = registry.define(Kind::Gauge, &name, &"h".repeat(length), &[]).unwrap();
+            registry.report(id, &[], 1.0).unwrap();
+            let all = registry.snapshot();
+            let kept = all.iter().find(|it| *it.name == name).unwrap().help.len();
+            assert_eq!(kept, length.min(HELP_BYTES_MAX));
+        }
+    }
+
+    #[test]
     fn metrics_and_labels_are_limited() {
         let registry = registry();
         let labels: Vec<String> = (0..LABELS_MAX + 1).map(|at| format!("l{at}")).collect();

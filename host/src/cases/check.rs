@@ -332,6 +332,7 @@ pub(super) fn like(wanted: &TextWanted, seen: &[u8]) -> bool {
     let seen = String::from_utf8_lossy(seen);
     wanted.is.as_ref().is_none_or(|is| *is == seen)
         && wanted.contains.iter().all(|part| seen.contains(part.as_str()))
+        && !wanted.lacks.iter().any(|part| seen.contains(part.as_str()))
         && wanted.matches.as_ref().is_none_or(|regex| regex.is_match(&seen))
 }
 

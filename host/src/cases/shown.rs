@@ -77,6 +77,7 @@ pub(super) fn conditions(wanted: &TextWanted) -> String {
         all.push(shown_text(is));
     }
     all.extend(wanted.contains.iter().map(|part| format!("contains {}", shown_text(part))));
+    all.extend(wanted.lacks.iter().map(|part| format!("lacks {}", shown_text(part))));
     if let Some(regex) = &wanted.matches {
         all.push(format!("matches '{}'", printable(regex.as_str(), SHOWN_BYTES_MAX)));
     }
@@ -85,7 +86,10 @@ pub(super) fn conditions(wanted: &TextWanted) -> String {
 
 /// Is it one exact text, which another could take the place of?
 pub(super) fn is_exact(wanted: &TextWanted) -> bool {
-    wanted.is.is_some() && wanted.contains.is_empty() && wanted.matches.is_none()
+    wanted.is.is_some()
+        && wanted.contains.is_empty()
+        && wanted.lacks.is_empty()
+        && wanted.matches.is_none()
 }
 
 /// What the lines of a field have to meet.

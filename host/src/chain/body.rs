@@ -162,6 +162,7 @@ impl BodyPass {
             (Direction::Response, true) => Phase::ResponseHead,
             (Direction::Response, false) => Phase::ResponseBody,
         };
+        exchange.lap = None;
         let answer = call(exchange, stage.filter, phase, |exchange| match self.direction {
             Direction::Request => filter.on_request_body(exchange, held, &chunk, last),
             Direction::Response => filter.on_response_body(exchange, held, &chunk, last),

@@ -14,7 +14,7 @@ use http::Method;
 use std::any::Any;
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 /// Notes of one exchange.
 pub const NOTES_MAX: usize = 64;
@@ -105,6 +105,9 @@ pub struct Exchange {
     /// Wasm time that the filters of this exchange have used, for `exchange_time`. One clock a
     /// filter: indexed as the chain is.
     pub filter_time: Vec<Duration>,
+    /// When the last hook of the pass in progress ended, which is when the next begins: one look at
+    /// the clock fewer a hook. None between passes.
+    pub lap: Option<Instant>,
     /// Log lines each filter wrote, indexed as the chain is.
     pub log_lines: Vec<u32>,
     /// Index in the chain of the filter whose hook is in progress.
@@ -126,6 +129,7 @@ impl Default for Exchange {
             listener: Arc::from(""),
             route: Arc::from(""),
             filter_time: Vec::new(),
+            lap: None,
             log_lines: Vec::new(),
             filter: 0,
             guests: Vec::new(),
@@ -144,6 +148,7 @@ impl Exchange {
         self.response.clear();
         self.trailers.clear();
         self.filter_time.clear();
+        self.lap = None;
         self.log_lines.clear();
         self.filter = 0;
         self.guests.clear();
@@ -232,14 +237,14 @@ impl Exchange {
         let value = trim(value);
         let name = self.admit(message, name, value)?;
         let fields = self.fields_mut(message);
-        let (mut freed, mut lines) = (0, 0);
-        for old in fields.get_all(name) {
-            freed += old.len() + name.as_bytes().len() + 4;
-            lines += 1;
-        }
+        let (lines, freed) = fields.weight(name);
         let bytes = fields.wire_bytes() - freed + name.as_bytes().len() + value.len() + 4;
         fits(message, bytes, fields.len() - lines + 1)?;
-        fields.set(name, value);
+        if lines == 0 {
+            fields.append(name, value);
+        } else {
+            fields.set(name, value);
+        }
         self.edits += 1;
         Ok(())
     }

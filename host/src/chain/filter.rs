@@ -170,7 +170,7 @@ pub enum FailureKind {
     InvalidOutput,
     /// More was held than the `body` limit.
     BodyLimit,
-    /// No instance: quarantined, or the filter could not be instantiated.
+    /// No instance: quarantined, being made anew, or the filter could not be instantiated.
     Unavailable,
 }
 

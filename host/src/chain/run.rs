@@ -93,6 +93,7 @@ impl Chain {
 
     /// Runs the request hooks in file order. The first response or closed failure ends the pass.
     pub fn request_head(&self, exchange: &mut Box<Exchange>, progress: &mut Progress) -> Verdict {
+        exchange.lap = None;
         for (index, filter) in self.filters.iter().enumerate() {
             progress.saw_request = index + 1;
             progress.sees_response = index;
@@ -117,6 +118,7 @@ impl Chain {
     /// failure ends the pass: call again with the new head, for the filters before that one.
     pub fn response_head(&self, exchange: &mut Box<Exchange>, progress: &mut Progress) -> Verdict {
         progress.waits = Members::default();
+        exchange.lap = None;
         for index in (0..progress.sees_response).rev() {
             let filter = &self.filters[index];
             if progress.out.has(index) || !filter.hooks().has(Hook::OnResponse) {
@@ -151,6 +153,7 @@ impl Chain {
             return Ok(trailers);
         }
         exchange.trailers = trailers;
+        exchange.lap = None;
         for index in 0..progress.saw_request {
             self.trailer_hook(exchange, progress, index, Hook::OnRequestTrailers)?;
         }
@@ -168,6 +171,7 @@ impl Chain {
             return Ok(trailers);
         }
         exchange.trailers = trailers;
+        exchange.lap = None;
         for index in (0..progress.sees_response).rev() {
             self.trailer_hook(exchange, progress, index, Hook::OnResponseTrailers)?;
         }
@@ -180,6 +184,7 @@ impl Chain {
         if !self.has(Hook::OnComplete) {
             return;
         }
+        exchange.lap = None;
         for index in (0..progress.saw_request).rev() {
             let filter = &self.filters[index];
             if !progress.out.has(index) && filter.hooks().has(Hook::OnComplete) {

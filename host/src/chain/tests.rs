@@ -498,6 +498,14 @@ fn edits_have_limits() {
     assert_eq!(exchange.set_field(Message::Request, b"a", b"b"), Err(EditError::LimitExceeded));
     exchange.clear();
     exchange.phase = Phase::RequestTrailers;
+    let room = edit::TRAILER_BYTES_MAX - 5;
+    for (bytes, expected) in
+        [(room - 1, Ok(())), (room, Ok(())), (room + 1, Err(EditError::LimitExceeded))]
+    {
+        let value = vec![b'v'; bytes];
+        assert_eq!(exchange.set_field(Message::Trailers, b"a", &value), expected, "{bytes}");
+    }
+    exchange.remove_field(Message::Trailers, b"a").unwrap();
     for nth in 0..edit::TRAILER_FIELDS_MAX {
         let name = format!("x-{nth}");
         assert_eq!(exchange.append_field(Message::Trailers, name.as_bytes(), b""), Ok(()));

@@ -1,6 +1,7 @@
 //! `pillion compile`: fills the cache of compiled filters, as when an image is built.
 
 use super::{CONFIG_DEFAULT, say};
+use crate::app;
 use crate::config::{self, FilterSource};
 use crate::reload::{chain, read_component};
 use crate::wasm::{CompileLimits, Compiler};
@@ -39,7 +40,7 @@ pub(super) fn main(arguments: Arguments) -> anyhow::Result<ExitCode> {
     let Arguments { config, cache_dir, wasm } = arguments;
     let (all, compiler) = if wasm.is_empty() {
         let file = config.unwrap_or_else(|| CONFIG_DEFAULT.into());
-        let loaded = match config::load(&file) {
+        let loaded = match config::load(&file, app::HELP_UNREADABLE) {
             Ok(loaded) => loaded,
             Err(problems) => {
                 say(&problems.to_string())?;

@@ -2,9 +2,13 @@
 //!
 //! Exit codes: 0 fine, 1 findings or failure, 2 wrong usage, or cases that cannot be played.
 
+mod ask;
 mod compile;
 mod demo;
 mod demo_app;
+mod dev;
+mod filter;
+mod local;
 mod run;
 mod schema;
 mod status;
@@ -39,6 +43,10 @@ enum Verb {
     Schema(schema::Arguments),
     /// Compile filters ahead of time, into the cache
     Compile(compile::Arguments),
+    /// Make, build and look at filters
+    Filter(filter::Arguments),
+    /// Develop a filter: on every save, build it, play its cases, swap it into a running sidecar
+    Dev(dev::Arguments),
     /// Play the cases of a filter, and tell what differs
     Test(test::Arguments),
     /// Show what a running sidecar is doing
@@ -61,6 +69,8 @@ pub fn main() -> ExitCode {
         Verb::Validate(arguments) => validate::main(arguments),
         Verb::Schema(arguments) => schema::main(&arguments),
         Verb::Compile(arguments) => compile::main(arguments),
+        Verb::Dev(arguments) => dev::main(arguments),
+        Verb::Filter(arguments) => filter::main(arguments),
         Verb::Test(arguments) => test::main(arguments),
         Verb::Status(arguments) => status::main(&arguments),
         Verb::Demo(arguments) => demo::main(arguments),

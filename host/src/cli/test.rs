@@ -18,7 +18,7 @@ use std::sync::mpsc::{Receiver, sync_channel};
 use std::time::Duration;
 
 /// Where case files are unless they are named.
-const CASES_DEFAULT: &str = "cases";
+pub(super) const CASES_DEFAULT: &str = "cases";
 /// After a saved file, how long it has to be quiet until the cases are played again.
 const QUIET: Duration = Duration::from_millis(20);
 /// What cannot be used.
@@ -112,7 +112,7 @@ fn play(arguments: &Arguments, components: &Components) -> Result<Report, String
 }
 
 /// The case files; of a directory those that are called `*.toml`, by name.
-fn files(named: &[PathBuf]) -> Result<Vec<PathBuf>, String> {
+pub(super) fn files(named: &[PathBuf]) -> Result<Vec<PathBuf>, String> {
     let mut files = Vec::new();
     for path in named {
         if !path.is_dir() {

@@ -19,7 +19,8 @@ pub(super) struct Arguments {
 }
 
 pub(super) fn main(arguments: Arguments) -> anyhow::Result<ExitCode> {
-    let loaded = match config::load(&arguments.file) {
+    let loaded = match config::load(&arguments.file, "name the file as in `pillion validate FILE`")
+    {
         Ok(loaded) => loaded,
         Err(problems) => {
             say(&problems.to_string())?;

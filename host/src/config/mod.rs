@@ -127,36 +127,38 @@ impl std::fmt::Debug for SecretValues {
     }
 }
 
-/// Reads and checks the file at `path`, with the environment of this process.
+/// Reads and checks the file at `path`, with the environment of this process. `help` says what to do
+/// where it cannot be read, which is another thing for each way of naming it.
 ///
 /// # Errors
 /// Everything that keeps the file from being used, warnings included.
-pub fn load(path: &Path) -> Result<Loaded, Diagnostics> {
-    let (name, source, text) = read_text(path, &WHAT)?;
+pub fn load(path: &Path, help: &str) -> Result<Loaded, Diagnostics> {
+    let (name, source, text) = read_text(path, &WHAT, help)?;
     parse_source(&text, &name, source, &|variable| std::env::var(variable).ok())
 }
 
 /// What messages say of a kind of file.
 struct FileKind {
     noun: &'static str,
-    /// What to do about one that cannot be read.
-    unreadable: &'static str,
     /// What to do about one that is too large.
     too_large: &'static str,
 }
 
 const WHAT: FileKind = FileKind {
     noun: "configuration",
-    unreadable: "name the file with `-c FILE`",
     too_large: "move what is generated into the filters that use it",
 };
 
-/// Name, absolute path and text of a file.
-fn read_text(path: &Path, kind: &FileKind) -> Result<(String, PathBuf, String), Diagnostic> {
+/// Name, absolute path and text of a file; `help` is what to do about one that cannot be read.
+fn read_text(
+    path: &Path,
+    kind: &FileKind,
+    help: &str,
+) -> Result<(String, PathBuf, String), Diagnostic> {
     let name = path.display().to_string();
     let unreadable = |error: std::io::Error| {
         let message = format!("cannot read the {}: {error}", kind.noun);
-        Diagnostic::about_file(&name, message, kind.unreadable)
+        Diagnostic::about_file(&name, message, help)
     };
     let source = std::path::absolute(path).map_err(unreadable)?;
     let bytes = read_bounded(&source, CONFIG_FILE_BYTES_MAX).map_err(|error| match error {

@@ -528,10 +528,11 @@ fn a_complaint_of_a_filter_points_into_its_config() {
 
 #[test]
 fn load_reads_a_file_or_says_why_not() {
-    let loaded = load(&files("config/good")[2]).unwrap();
+    let loaded = load(&files("config/good")[2], "").unwrap();
     assert!(loaded.config.source.is_absolute());
-    let missing = load(Path::new("no-such-file.toml")).unwrap_err().to_string();
+    let missing = load(Path::new("no-such-file.toml"), "do this").unwrap_err().to_string();
     assert!(missing.starts_with("no-such-file.toml: error: cannot read the configuration: "));
+    assert!(missing.ends_with("help: do this"), "{missing}");
 }
 
 /// The parser recovers from mistakes, and what it recovers must never make the reader panic.

@@ -39,15 +39,16 @@ const HOST_OWNED: [Name<'static>; 14] = [
 
 /// Is this one of the host's own fields, or a name that some servers take for one?
 pub fn is_host_owned(name: Name<'_>) -> bool {
-    HOST_OWNED.contains(&name) || aliases_framing(name.as_bytes())
+    HOST_OWNED.contains(&name) || aliases_framing(name)
 }
 
 /// Would a server that reads `_` as `-` (CGI and its heirs) take this name for one that frames or
 /// routes the message?
-pub fn aliases_framing(name: &[u8]) -> bool {
-    if !name.contains(&b'_') {
+pub fn aliases_framing(name: Name<'_>) -> bool {
+    if !name.has_underscore() {
         return false;
     }
+    let name = name.as_bytes();
     let same = |known: &[u8]| {
         known.len() == name.len()
             && known.iter().zip(name).all(|(known, given)| {

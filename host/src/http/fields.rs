@@ -5,11 +5,13 @@
 //! HTTP/2 wants them and HTTP/1 allows (RFC 9110 section 5.1). What may be edited by whom is the
 //! matter of `edit`, not of this file.
 
-/// A field name, any case, with its hash: build it once, look it up often.
+/// A field name, any case, with what tells it from most others: build it once, look it up often.
 #[derive(Clone, Copy, Debug)]
 pub struct Name<'a> {
     text: &'a [u8],
     key: u32,
+    /// Union of the classes of its bytes.
+    classes: u8,
 }
 
 /// The text is not a field name: a token of at most 65,535 bytes (RFC 9110 section 5.6.2).
@@ -37,21 +39,25 @@ impl<'a> Name<'a> {
         self.text
     }
 
+    /// Does it have a `_`, which some servers read as `-`?
+    pub fn has_underscore(&self) -> bool {
+        self.classes & UNDERSCORE != 0
+    }
+
     const fn new(text: &[u8]) -> Option<Name<'_>> {
         if text.is_empty() || text.len() > u16::MAX as usize {
             return None;
         }
-        let mut key = HASH_START;
+        let mut classes = 0;
         let mut at = 0;
         while at < text.len() {
-            let lower = TOKEN_LOWER[text[at] as usize];
-            if lower == 0 {
-                return None;
-            }
-            key = hash_step(key, lower);
+            classes |= CLASSES[text[at] as usize];
             at += 1;
         }
-        Some(Name { text, key })
+        if classes & NO_TOKEN != 0 {
+            return None;
+        }
+        Some(Name { text, key: key(text), classes })
     }
 
     fn is(&self, lower: &[u8]) -> bool {
@@ -69,13 +75,15 @@ impl Eq for Name<'_> {}
 
 /// Is every byte one that a token may have (RFC 9110 section 5.6.2), and is there one?
 pub fn is_token(text: &[u8]) -> bool {
-    !text.is_empty() && text.iter().all(|byte| TOKEN_LOWER[*byte as usize] != 0)
+    !text.is_empty() && text.iter().all(|byte| CLASSES[*byte as usize] & NO_TOKEN == 0)
 }
 
 /// May these bytes stand in a field value (RFC 9110 section 5.5)? Visible ASCII, blank, tab and
 /// obs-text; no other control byte.
 pub fn is_value(value: &[u8]) -> bool {
-    value.iter().all(|byte| matches!(byte, b'\t' | 0x20..=0x7e | 0x80..))
+    // Without a branch a byte, for the vector unit.
+    let control = |byte: u8| ((byte < 0x20) & (byte != b'\t')) | (byte == 0x7f);
+    !value.iter().fold(false, |bad, byte| bad | control(*byte))
 }
 
 /// `value` without leading and trailing blanks and tabs (OWS, RFC 9110 section 5.6.3).
@@ -158,7 +166,11 @@ impl Fields {
     pub fn append(&mut self, name: Name<'_>, value: &[u8]) {
         self.compact_if_wasteful();
         let start = self.arena.len();
-        self.arena.extend(name.text.iter().map(u8::to_ascii_lowercase));
+        self.arena.reserve(name.text.len() + value.len());
+        self.arena.extend_from_slice(name.text);
+        if name.classes & UPPER != 0 {
+            self.arena[start..].make_ascii_lowercase();
+        }
         let value_start = self.arena.len();
         self.arena.extend_from_slice(value);
         self.live += name.text.len() + value.len();
@@ -189,6 +201,22 @@ impl Fields {
     /// Removes every line of `name`. Was there one?
     pub fn remove(&mut self, name: Name<'_>) -> bool {
         self.remove_from(0, name)
+    }
+
+    /// Removes every line of any of `names`.
+    pub fn remove_all(&mut self, names: &[Name<'_>]) {
+        let known = |line: &Line| names.iter().any(|name| name.key == line.key);
+        if self.lines.iter().any(known) {
+            for name in names {
+                self.remove(*name);
+            }
+        }
+    }
+
+    /// Lines of `name`, and their bytes as HTTP/1 writes them.
+    pub fn weight(&self, name: Name<'_>) -> (usize, usize) {
+        let of_name = self.lines.iter().filter(|line| self.matches(line, name));
+        of_name.fold((0, 0), |(lines, bytes), line| (lines + 1, bytes + line.bytes() + 4))
     }
 
     /// Keeps the lines for which `keep(name, value)` holds; names are in lower case.
@@ -224,13 +252,19 @@ impl Fields {
         lines.len() != before
     }
 
+    #[inline]
     fn compact_if_wasteful(&mut self) {
         if self.arena.len() > self.live + DEAD_BYTES_MAX {
-            let old = std::mem::take(self);
-            for line in &old.lines {
-                let name = Name { text: old.name_of(line), key: line.key };
-                self.append(name, old.value_of(line));
-            }
+            self.compact();
+        }
+    }
+
+    #[cold]
+    fn compact(&mut self) {
+        let old = std::mem::take(self);
+        for line in &old.lines {
+            let name = Name { text: old.name_of(line), key: line.key, classes: 0 };
+            self.append(name, old.value_of(line));
         }
     }
 
@@ -257,42 +291,48 @@ fn slice(arena: &[u8], start: u32, length: u32) -> &[u8] {
     &arena[start as usize..start as usize + length as usize]
 }
 
-/// FNV-1a, 32 bits: one multiplication a byte, and names are short.
-const HASH_START: u32 = 0x811c_9dc5;
-
-const fn hash_step(hash: u32, byte: u8) -> u32 {
-    (hash ^ byte as u32).wrapping_mul(0x0100_0193)
+/// Tells most names apart, whatever their case: made of length, beginning and end, which are two loads
+/// and two multiplications for a name of any length. Names of one key are compared as a whole.
+const fn key(text: &[u8]) -> u32 {
+    let (first, last) = match (text.first_chunk::<8>(), text.last_chunk::<8>()) {
+        (Some(first), Some(last)) => (u64::from_le_bytes(*first), u64::from_le_bytes(*last)),
+        _ => match (text.first_chunk::<4>(), text.last_chunk::<4>()) {
+            (Some(first), Some(last)) => {
+                (u32::from_le_bytes(*first) as u64, u32::from_le_bytes(*last) as u64)
+            }
+            _ => (text[0] as u64, text[text.len() - 1] as u64 | (text[text.len() / 2] as u64) << 8),
+        },
+    };
+    // Bit 5 is the case of a letter.
+    const ANY_CASE: u64 = 0x2020_2020_2020_2020;
+    let mixed = (first | ANY_CASE).wrapping_mul(0x9e37_79b9_7f4a_7c15)
+        ^ (last | ANY_CASE).rotate_left(32).wrapping_mul(0xc2b2_ae3d_27d4_eb4f)
+        ^ text.len() as u64;
+    (mixed >> 32) as u32 ^ mixed as u32
 }
 
-/// For every byte: its lower case if a token may have it, else 0.
-static TOKEN_LOWER: [u8; 256] = token_lower();
+/// Class of bytes that no token has.
+const NO_TOKEN: u8 = 1;
+/// Class of upper-case letters.
+const UPPER: u8 = 2;
+/// Class of `_`.
+const UNDERSCORE: u8 = 4;
 
-const fn token_lower() -> [u8; 256] {
+/// The class of every byte.
+static CLASSES: [u8; 256] = classes();
+
+const fn classes() -> [u8; 256] {
     let mut table = [0; 256];
     let mut byte = 0;
     while byte < 256 {
-        let this = byte as u8;
-        if this.is_ascii_alphanumeric()
-            || matches!(
-                this,
-                b'!' | b'#'
-                    | b'$'
-                    | b'%'
-                    | b'&'
-                    | b'\''
-                    | b'*'
-                    | b'+'
-                    | b'-'
-                    | b'.'
-                    | b'^'
-                    | b'_'
-                    | b'`'
-                    | b'|'
-                    | b'~'
-            )
-        {
-            table[byte] = this.to_ascii_lowercase();
-        }
+        table[byte] = match byte as u8 {
+            b'A'..=b'Z' => UPPER,
+            b'_' => UNDERSCORE,
+            b'a'..=b'z' | b'0'..=b'9' => 0,
+            b'!' | b'#' | b'$' | b'%' | b'&' | b'\'' | b'*' | b'+' | b'-' | b'.' | b'^' | b'`'
+            | b'|' | b'~' => 0,
+            _ => NO_TOKEN,
+        };
         byte += 1;
     }
     table
@@ -357,6 +397,31 @@ mod tests {
         let longest = "a".repeat(65_535);
         assert!(Name::parse(longest.as_bytes()).is_ok());
         assert!(Name::parse(format!("{longest}a").as_bytes()).is_err());
+    }
+
+    #[test]
+    fn keys_do_not_depend_on_case() {
+        for name in ["a", "te", "AbC", "host", "X-Tenant", "x-forwarded-for", "Content-Length"] {
+            for other in [name.to_ascii_lowercase(), name.to_ascii_uppercase()] {
+                let [name, other] = [name, &other].map(|n| Name::parse(n.as_bytes()).unwrap());
+                assert_eq!(name.key, other.key);
+                assert_eq!(name, other);
+            }
+        }
+        // Names of one key are still different names.
+        let [one, other] = ["aaaaaaaa-b-cccccccc", "aaaaaaaa-d-cccccccc"].map(Name::known);
+        assert_eq!(one.key, other.key);
+        assert_ne!(one, other);
+    }
+
+    #[test]
+    fn a_set_of_names_is_removed_and_the_rest_stays() {
+        let mut fields = section(&[("a", "1"), ("b", "2"), ("A", "3"), ("c", "4")]);
+        assert_eq!(fields.weight(Name::known("a")), (2, "a: 1\r\na: 3\r\n".len()));
+        fields.remove_all(&[Name::known("c"), Name::known("a"), Name::known("d")]);
+        assert_eq!(text(&fields), [("b".to_owned(), "2".to_owned())]);
+        fields.remove_all(&[Name::known("x")]);
+        assert_eq!(fields.len(), 1);
     }
 
     #[test]

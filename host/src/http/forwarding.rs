@@ -20,6 +20,10 @@ const X_FORWARDED_PROTO: Name<'static> = Name::known("x-forwarded-proto");
 const X_FORWARDED_PORT: Name<'static> = Name::known("x-forwarded-port");
 const X_REAL_IP: Name<'static> = Name::known("x-real-ip");
 
+/// What a client may claim of how its request came.
+const CLAIMS: [Name<'static>; 6] =
+    [FORWARDED, X_FORWARDED_FOR, X_FORWARDED_HOST, X_FORWARDED_PROTO, X_FORWARDED_PORT, X_REAL_IP];
+
 /// Who the client is: the peer, or where the peer and those before it are trusted proxies, the last
 /// address of `X-Forwarded-For` that is not one.
 pub fn client_address(peer: IpAddr, fields: &Fields, trusted: &[IpNet]) -> IpAddr {
@@ -42,22 +46,11 @@ pub fn client_address(peer: IpAddr, fields: &Fields, trusted: &[IpNet]) -> IpAdd
 pub fn mark_request(head: &mut RequestHead, peer: IpAddr, trusted: &[IpNet]) {
     let believed = is_trusted(peer, trusted);
     if !believed {
-        let claims = [
-            FORWARDED,
-            X_FORWARDED_FOR,
-            X_FORWARDED_HOST,
-            X_FORWARDED_PROTO,
-            X_FORWARDED_PORT,
-            X_REAL_IP,
-        ];
-        for name in claims {
-            head.fields.remove(name);
-        }
+        head.fields.remove_all(&CLAIMS);
     }
     let RequestHead { fields, authority, scheme, protocol, .. } = head;
-    let mut text = Buffer::default();
-    push_address(&mut text, peer, Brackets::Never);
-    extend_list(fields, X_FORWARDED_FOR, text.bytes());
+    let address = AddressText::new(peer);
+    extend_list(fields, X_FORWARDED_FOR, address.as_str().as_bytes());
     if !fields.contains(X_FORWARDED_PROTO) {
         fields.append(X_FORWARDED_PROTO, scheme.name().as_bytes());
     }
@@ -65,9 +58,13 @@ pub fn mark_request(head: &mut RequestHead, peer: IpAddr, trusted: &[IpNet]) {
         fields.append(X_FORWARDED_HOST, authority.as_bytes());
     }
 
-    text.clear();
+    let mut text = Buffer::default();
     text.push(b"for=");
-    push_address(&mut text, peer, Brackets::QuotedIpv6);
+    // RFC 7239 section 6: IPv6 in brackets, which a token cannot have.
+    let (before, after) = if peer.is_ipv6() { ("\"[", "]\"") } else { ("", "") };
+    for part in [before, address.as_str(), after] {
+        text.push(part.as_bytes());
+    }
     if !authority.is_empty() {
         // A host with a port is not a token (RFC 7239 section 4).
         text.push(b";host=\"");
@@ -129,28 +126,52 @@ fn parse_address(text: &[u8]) -> Option<IpAddr> {
         .or_else(|| text.strip_prefix('[')?.strip_suffix(']')?.parse().ok())
 }
 
-/// How to write an IPv6 address.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Brackets {
-    Never,
-    /// `"[::1]"`, as RFC 7239 section 6 wants it.
-    QuotedIpv6,
+/// An address as text, without an allocation and, for IPv4, without the formatting machinery.
+pub struct AddressText {
+    text: [u8; ADDRESS_BYTES_MAX],
+    length: usize,
 }
 
-fn push_address(text: &mut Buffer, address: IpAddr, brackets: Brackets) {
-    match address {
-        IpAddr::V4(address) => {
-            for (nth, octet) in address.octets().into_iter().enumerate() {
-                if nth > 0 {
-                    text.push(b".");
+/// Bytes of the longest address: an IPv6 address that ends in an IPv4 one.
+const ADDRESS_BYTES_MAX: usize = 45;
+
+impl AddressText {
+    /// The usual form of an address (RFC 5952 for IPv6).
+    pub fn new(address: IpAddr) -> Self {
+        let mut text = AddressText { text: [0; ADDRESS_BYTES_MAX], length: 0 };
+        match address {
+            IpAddr::V4(address) => {
+                for (nth, octet) in address.octets().into_iter().enumerate() {
+                    if nth > 0 {
+                        text.push(b'.');
+                    }
+                    if octet >= 100 {
+                        text.push(b'0' + octet / 100);
+                    }
+                    if octet >= 10 {
+                        text.push(b'0' + octet / 10 % 10);
+                    }
+                    text.push(b'0' + octet % 10);
                 }
-                text.push_decimal(octet);
+            }
+            IpAddr::V6(address) => {
+                let mut rest = &mut text.text[..];
+                // No address is longer than the room; what did not fit would be cut, never overrun.
+                let _cut = write!(rest, "{address}");
+                text.length = ADDRESS_BYTES_MAX - rest.len();
             }
         }
-        IpAddr::V6(address) if brackets == Brackets::QuotedIpv6 => {
-            text.write(format_args!("\"[{address}]\""));
-        }
-        IpAddr::V6(address) => text.write(format_args!("{address}")),
+        text
+    }
+
+    /// The text.
+    pub fn as_str(&self) -> &str {
+        std::str::from_utf8(&self.text[..self.length]).unwrap_or_default()
+    }
+
+    fn push(&mut self, byte: u8) {
+        self.text[self.length] = byte;
+        self.length += 1;
     }
 }
 
@@ -167,10 +188,6 @@ impl Default for Buffer {
 }
 
 impl Buffer {
-    fn clear(&mut self) {
-        self.length = 0;
-    }
-
     fn bytes(&self) -> &[u8] {
         &self.bytes[..self.length]
     }
@@ -180,26 +197,6 @@ impl Buffer {
         let taken = end - self.length;
         self.bytes[self.length..end].copy_from_slice(&text[..taken]);
         self.length = end;
-    }
-
-    fn push_decimal(&mut self, number: u8) {
-        let digits = [b'0' + number / 100, b'0' + number / 10 % 10, b'0' + number % 10];
-        let skip = if number >= 100 {
-            0
-        } else if number >= 10 {
-            1
-        } else {
-            2
-        };
-        self.push(&digits[skip..]);
-    }
-
-    fn write(&mut self, text: std::fmt::Arguments<'_>) {
-        let mut rest = &mut self.bytes[self.length..];
-        let room = rest.len();
-        // The largest address has 41 bytes; what does not fit would be cut, never overrun.
-        let _cut = rest.write_fmt(text);
-        self.length += room - rest.len();
     }
 }
 
@@ -227,6 +224,20 @@ fn with_date(take: impl FnOnce(&[u8])) {
 mod tests {
     use super::*;
     use crate::http::Scheme;
+
+    #[test]
+    fn an_address_has_its_usual_text() {
+        for text in [
+            "0.0.0.0",
+            "1.22.133.9",
+            "255.255.255.255",
+            "::1",
+            "2001:db8:1111:2222:3333:4444:5555:6666",
+            "::ffff:192.168.100.200",
+        ] {
+            assert_eq!(AddressText::new(text.parse().unwrap()).as_str(), text);
+        }
+    }
 
     fn request(lines: &[(&'static str, &str)]) -> RequestHead {
         let mut head = RequestHead { authority: "a.example:81".into(), ..RequestHead::default() };

@@ -77,7 +77,7 @@ impl<'h> Hops<'h> {
             let (name, value) = scan::field(line)?;
             match Hop::of(name.as_bytes()) {
                 Some(hop) => hops.take(hop, value, options_max)?,
-                None if edit::aliases_framing(name.as_bytes()) => {}
+                None if edit::aliases_framing(name) => {}
                 None => fields.append(name, value),
             }
         }

@@ -6,7 +6,8 @@ use crate::http::BodyError;
 use h2::Reason;
 use std::io;
 
-/// A peer that breaks no rule of the protocol and still costs more than it should.
+/// What `guard` ends a connection for: a peer that costs more than it should, or one that does not
+/// begin as it has to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Violation {
     /// More than `resets` streams reset within `reset_window`.
@@ -21,6 +22,22 @@ pub enum Violation {
     /// A header block was not complete within `header_block_timeout`.
     #[error("a header block was not completed in time")]
     HeaderBlock,
+    /// The first frame was not the settings (RFC 9113 section 3.4).
+    #[error("the peer did not begin with its settings")]
+    Preface,
+}
+
+impl Violation {
+    /// What the peer is told.
+    pub(super) fn reason(self) -> Reason {
+        match self {
+            Violation::Resets
+            | Violation::ResetRatio
+            | Violation::ControlFrames
+            | Violation::HeaderBlock => Reason::ENHANCE_YOUR_CALM,
+            Violation::Preface => Reason::PROTOCOL_ERROR,
+        }
+    }
 }
 
 /// Why a connection ended other than cleanly.
@@ -38,7 +55,8 @@ pub enum ConnectionError {
     /// The peer passed a limit on its behaviour (`http_protocol_error`).
     #[error("the peer passed a limit")]
     Violation(#[source] Violation),
-    /// The connection preface was not complete within `preface_timeout`.
+    /// The connection preface, the client's settings included, was not complete within
+    /// `preface_timeout`.
     #[error("the connection preface was not completed in time")]
     PrefaceTimeout,
     /// Nothing came for `ping_timeout` after a PING (`connection_timeout`).

@@ -30,6 +30,7 @@ pub(super) enum Side {
 pub(super) struct Watch {
     violation: Cell<Option<Violation>>,
     last_read: Cell<Instant>,
+    greeted: Cell<bool>,
     rejected: Cell<u64>,
 }
 
@@ -42,6 +43,11 @@ impl Watch {
     /// When bytes last came.
     pub(super) fn last_read(&self) -> Instant {
         self.last_read.get()
+    }
+
+    /// The peer has sent its first settings, and with them the whole of its connection preface.
+    pub(super) fn greeted(&self) -> bool {
+        self.greeted.get()
     }
 
     /// Streams that we reset because the peer broke the protocol on them.
@@ -62,7 +68,7 @@ pub(super) struct Guard<T> {
     block_timer: Option<Pin<Box<Sleep>>>,
 }
 
-/// Bytes of the client's connection preface before its first frame (RFC 9113 section 3.4).
+/// Bytes of the client's connection preface before its settings (RFC 9113 section 3.4).
 const PREFACE_BYTES: usize = 24;
 
 impl<T> Guard<T> {
@@ -80,6 +86,7 @@ impl<T> Guard<T> {
             watch: Rc::new(Watch {
                 violation: Cell::new(None),
                 last_read: Cell::new(now),
+                greeted: Cell::new(false),
                 rejected: Cell::new(0),
             }),
             block_timeout: limits.header_block_timeout,
@@ -95,8 +102,16 @@ impl<T> Guard<T> {
         let now = Instant::now();
         self.watch.last_read.set(now);
         let blocks_before = self.inbound.blocks;
-        let tally = &mut self.tally;
-        self.inbound.scan(bytes, |frame| tally.inbound(frame, now))?;
+        let Guard { inbound, tally, watch, .. } = self;
+        inbound.scan(bytes, |frame| {
+            if !watch.greeted() {
+                if !frame.is_settings() {
+                    return Err(Violation::Preface);
+                }
+                watch.greeted.set(true);
+            }
+            tally.inbound(frame, now)
+        })?;
         if !self.inbound.block_open || self.inbound.blocks != blocks_before {
             self.block_timer = None;
         }
@@ -204,9 +219,11 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for Guard<T> {
 const DATA: u8 = 0;
 const HEADERS: u8 = 1;
 const RST_STREAM: u8 = 3;
+const SETTINGS: u8 = 4;
 const PUSH_PROMISE: u8 = 5;
 const CONTINUATION: u8 = 9;
 const END_HEADERS: u8 = 4;
+const ACK: u8 = 1;
 
 const HEADER_BYTES: usize = 9;
 
@@ -214,12 +231,18 @@ const HEADER_BYTES: usize = 9;
 #[derive(Clone, Copy, Debug)]
 struct FrameSeen {
     kind: u8,
+    flags: u8,
     stream: u32,
     /// Error code of a RST_STREAM.
     code: u32,
 }
 
 impl FrameSeen {
+    /// Does it tell the settings of the peer?
+    fn is_settings(self) -> bool {
+        self.kind == SETTINGS && self.flags & ACK == 0
+    }
+
     /// Does it reset a stream for a fault of the one who gets it?
     fn rejects(self) -> bool {
         // PROTOCOL_ERROR, FLOW_CONTROL_ERROR, STREAM_CLOSED, FRAME_SIZE_ERROR.
@@ -314,7 +337,8 @@ impl Scanner {
         }
         self.header_have = 0;
         // The highest bit is reserved.
-        FrameSeen { kind, stream: u32::from_be_bytes(id) & (u32::MAX >> 1), code: self.code }
+        let stream = u32::from_be_bytes(id) & (u32::MAX >> 1);
+        FrameSeen { kind, flags, stream, code: self.code }
     }
 }
 

@@ -29,7 +29,8 @@ pub struct Http2Limits {
     /// Lines of a trailer section. Default 32.
     pub trailer_fields: usize,
 
-    /// Downstream: until the client's connection preface is complete. Default 5 s.
+    /// Downstream: until the client's connection preface is complete, its settings included.
+    /// Default 5 s.
     pub preface_timeout: Duration,
     /// From the first byte of a header block to its last. Default 5 s.
     pub header_block_timeout: Duration,

@@ -56,11 +56,13 @@ enum Phase {
 }
 
 impl<T: AsyncRead + AsyncWrite + Unpin + 'static> Connection<T> {
-    /// Sends our settings and waits for the client's preface.
+    /// Sends our settings and waits for the client's preface; the settings it ends with may still
+    /// be on their way afterwards, within the same `preface_timeout`.
     ///
     /// # Cancel safety
     /// Dropping the future drops the transport.
     pub async fn handshake(io: T, limits: Rc<Http2Limits>) -> Result<Self, ConnectionError> {
+        let started = Instant::now();
         let guard = Guard::new(io, Side::Server, &limits);
         let watch = guard.watch();
         let handshake = server::Builder::new()
@@ -84,9 +86,12 @@ impl<T: AsyncRead + AsyncWrite + Unpin + 'static> Connection<T> {
             inner: Some(inner),
             watch,
             keepalive,
-            timer: Timer::new(now + limits.ping_interval.min(limits.downstream_idle)),
+            timer: Timer::new(
+                (started + limits.preface_timeout)
+                    .min(now + limits.ping_interval.min(limits.downstream_idle)),
+            ),
             limits,
-            started: now,
+            started,
             requests: 0,
             idle_since: Some(now),
             phase: Phase::Open,
@@ -126,7 +131,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin + 'static> Connection<T> {
                 Poll::Pending => {}
             }
             if let (Some(violation), false) = (self.watch.violation(), self.is_ending()) {
-                self.end(Reason::ENHANCE_YOUR_CALM, Some(ConnectionError::Violation(violation)));
+                self.end(violation.reason(), Some(ConnectionError::Violation(violation)));
                 continue;
             }
             match self.poll_deadlines(cx) {
@@ -286,7 +291,14 @@ impl<T: AsyncRead + AsyncWrite + Unpin + 'static> Connection<T> {
                     self.graceful_shutdown();
                     return (Next::PollAgain, now + self.limits.ping_timeout);
                 }
-                deadline
+                let preface = self.started + self.limits.preface_timeout;
+                match (self.watch.greeted(), preface <= now) {
+                    (true, _) => deadline,
+                    (false, false) => deadline.min(preface),
+                    (false, true) => {
+                        return (Next::Over(Some(ConnectionError::PrefaceTimeout)), now);
+                    }
+                }
             }
         };
         match self.keepalive.check(now, self.watch.last_read()) {

@@ -274,3 +274,29 @@ fn fault_of_status(status: u16) -> Fault {
         _ => Fault::RequestMalformed,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::io::AsyncWriteExt;
+
+    /// How long a connection lingers whose client sends so many bytes more and stays.
+    async fn lingered(bytes: usize) -> Duration {
+        let (mut client, server) = tokio::io::duplex(64 * 1024);
+        let stream = Stream::over(server);
+        let start = tokio::time::Instant::now();
+        let (mut timer, rest) = (Timer::default(), vec![b'x'; bytes]);
+        let lingering = linger(&stream, Reader::new(stream.clone()), &mut timer);
+        let (sent, ()) = tokio::join!(client.write_all(&rest), lingering);
+        sent.unwrap();
+        start.elapsed()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_connection_that_is_closed_reads_on_for_a_while() {
+        for bytes in [0, LINGER_BYTES_MAX - 1, LINGER_BYTES_MAX] {
+            assert_eq!(lingered(bytes).await.as_secs(), LINGER_TIMEOUT.as_secs(), "{bytes}");
+        }
+        assert_eq!(lingered(LINGER_BYTES_MAX + 1).await, Duration::ZERO);
+    }
+}

@@ -121,11 +121,11 @@ impl Sink<'_> {
     }
 
     /// Breaks the message off, so that the peer does not take a part for the whole.
-    pub fn abort(&mut self) {
+    pub fn abort(&mut self, fault: Fault) {
         match self {
             Sink::None => {}
             Sink::HeadOnly(writer) | Sink::Http1(writer) => writer.stream().abort(),
-            Sink::Http2(writer) => writer.reset(Reason::INTERNAL_ERROR),
+            Sink::Http2(writer) => writer.reset(reset_reason(fault)),
         }
     }
 }
@@ -208,13 +208,22 @@ impl Responder<'_> {
     }
 
     /// Breaks an exchange off that has no answer to give any more.
-    pub fn abort(&mut self) {
+    pub fn abort(&mut self, fault: Fault) {
         match self {
             Responder::Http1 { writer, keep_alive, .. } => {
                 **keep_alive = false;
                 writer.stream().abort();
             }
-            Responder::Http2(responder) => responder.reset(Reason::INTERNAL_ERROR),
+            Responder::Http2(responder) => responder.reset(reset_reason(fault)),
         }
+    }
+}
+
+/// What a client is told of a stream that is broken off: nothing is wrong on our side when it is the
+/// client who does not take its answer.
+fn reset_reason(fault: Fault) -> Reason {
+    match fault {
+        Fault::ResponseWriteTimeout | Fault::ClientGone => Reason::CANCEL,
+        _ => Reason::INTERNAL_ERROR,
     }
 }

@@ -175,3 +175,22 @@ impl<'t> Pump<'t> {
             .await;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_end_is_too_slow_below_its_rate_once_its_grace_is_over() {
+        let (grace, instant) = (Duration::from_secs(10), Duration::from_millis(1));
+        let too_slow = |waited, bytes, rate| Meter { waited, bytes }.is_too_slow(rate, grace);
+        assert!(!too_slow(grace - instant, 0, 240));
+        assert!(!too_slow(grace, 0, 240));
+        assert!(too_slow(grace + instant, 0, 240));
+        let minute = Duration::from_secs(60);
+        assert!(too_slow(minute, 60 * 240 - 1, 240));
+        assert!(!too_slow(minute, 60 * 240, 240));
+        assert!(!too_slow(minute, 60 * 240 + 1, 240));
+        assert!(!too_slow(minute, 0, 0), "no rate is asked for");
+    }
+}

@@ -44,12 +44,13 @@ pub async fn deliver(
     flow.head_sent.set(true);
     let sent = body(flow, &mut source, &mut sink, &mut pass, &mut gathered, pump).await;
     sent.map_err(|stop| {
-        sink.abort();
-        match stop {
+        let fault = match stop {
             Stop::Fault(fault) => fault,
             // The head is on its way: there is no place for another answer.
             Stop::Respond(_) => Fault::FilterFailed,
-        }
+        };
+        sink.abort(fault);
+        fault
     })
 }
 

@@ -81,7 +81,7 @@ async fn answer(
         Stop::Respond(_) => None,
     };
     if flow.head_sent.get() || fault == Some(Fault::ClientGone) {
-        responder.abort();
+        responder.abort(fault.unwrap_or(Fault::FilterFailed));
         return fault;
     }
     let (length, source) = match stop {
@@ -95,7 +95,7 @@ async fn answer(
     match deliver(flow, length, source, responder, &mut pump).await {
         Ok(()) => fault,
         Err(undelivered) => {
-            responder.abort();
+            responder.abort(undelivered);
             fault.or(Some(undelivered))
         }
     }
@@ -119,3 +119,42 @@ pub async fn refuse(exchange: &mut Exchange, fault: Fault, responder: &mut Respo
 
 /// How long the answer to a refused request may take to be written.
 pub const REFUSAL_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(5);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::http1::Writer;
+    use crate::io::Stream;
+    use crate::worker::Gate;
+    use std::time::Duration;
+    use tokio::io::AsyncReadExt;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_refusal_is_taken_in_time_or_given_up() {
+        let millisecond = Duration::from_millis(1);
+        for (pause, taken) in [
+            (REFUSAL_TIMEOUT - millisecond, true),
+            (REFUSAL_TIMEOUT, false),
+            (REFUSAL_TIMEOUT + millisecond, false),
+        ] {
+            let (mut client, server) = tokio::io::duplex(16);
+            let reading = async {
+                tokio::time::sleep(pause).await;
+                // Cut off or whole: what counts is what the other side takes it for.
+                let _ = client.read_to_end(&mut Vec::new()).await;
+            };
+            let refusing = async {
+                let mut writer = Writer::new(Stream::over(server));
+                let (mut keep_alive, gate) = (true, Gate::default());
+                let mut responder = Responder::Http1 {
+                    writer: &mut writer,
+                    keep_alive: &mut keep_alive,
+                    gate: &gate,
+                };
+                refuse(&mut Exchange::default(), Fault::NoRoute, &mut responder).await
+            };
+            let ((), sent) = tokio::join!(reading, refusing);
+            assert_eq!(sent, taken, "{pause:?}");
+        }
+    }
+}

@@ -5,7 +5,7 @@ use super::filters::{Loader, OnLoadFailure, located};
 use super::fixed;
 use super::problems::Problems;
 use super::resolve::resolve;
-use super::sockets::{self, ByWorker, Listening};
+use super::sockets::{self, Listening};
 use crate::config::Loaded;
 use crate::snapshot::{Snapshot, WorkerPart};
 use crate::wasm::{Prepared, WasmFilter};
@@ -51,12 +51,9 @@ fn assemble(
         .map(|worker| instances(loaded, &filters, worker))
         .collect::<Result<Vec<_>, _>>()?;
     let addresses = resolve(&loaded.config.upstreams);
-    let (listening, mut sockets) = opened.listen(workers).map_err(|error| {
+    let (listening, sockets) = opened.listen(workers).map_err(|error| {
         Problems::from(loaded.locate("listener", format!("failed to listen: {error}")))
     })?;
-    if let Some((running, before)) = running {
-        carry_over(running, before, &listening, &mut sockets);
-    }
     let parts = instances
         .into_iter()
         .zip(sockets)
@@ -84,21 +81,4 @@ fn instances(
         }
     }
     problems.or(all)
-}
-
-/// A worker that is busy may pass the running generation over without having taken its part: the
-/// sockets in there that are still wanted come with the next one too.
-fn carry_over(
-    running: &Snapshot,
-    before: &Listening,
-    listening: &Listening,
-    sockets: &mut ByWorker,
-) {
-    for (worker, sockets) in sockets.iter_mut().enumerate() {
-        for (name, socket) in running.sockets_not_taken(worker) {
-            if before.get(&name) == listening.get(&name) {
-                sockets.push((name, socket));
-            }
-        }
-    }
 }

@@ -8,6 +8,7 @@
 mod build;
 mod filters;
 mod fixed;
+mod memory;
 mod problems;
 mod resolve;
 mod sockets;

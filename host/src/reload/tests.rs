@@ -1,6 +1,8 @@
 //! Generations made, refused and published, with shipped filters, real files and real sockets.
 
-use super::{Attempt, Cause, First, Loader, Outcome, Problems, Refused, Reloader};
+use super::{
+    Attempt, Cause, First, Loader, Outcome, Problems, Refused, Reloader, State, WAITING_MAX,
+};
 use crate::config;
 use crate::shutdown::{Shutdown, Stage};
 use crate::snapshot::{Shared, Snapshot};
@@ -9,8 +11,9 @@ use crate::wasm::Compiler;
 use arc_swap::ArcSwap;
 use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
+use std::sync::mpsc::sync_channel;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant, SystemTime};
 use tokio::sync::watch;
 
@@ -48,7 +51,7 @@ impl Folder {
     }
 
     fn first(&self) -> Result<(First, Snapshot, Arc<Metrics>), Problems> {
-        let loaded = config::load(&self.file()).unwrap();
+        let loaded = config::load(&self.file(), "").unwrap();
         let metrics = Metrics::new(WORKERS, SystemTime::now());
         let loader = Loader::with_compiler(Compiler::in_process().unwrap(), metrics.clone());
         let (first, snapshot) = First::build(self.file(), loader, loaded)?;
@@ -161,6 +164,25 @@ fn a_worker_that_passes_a_generation_over_gets_its_sockets_with_the_next() {
     assert_eq!(late.len(), 1);
     assert_eq!(late[0].1.local_addr().unwrap(), actual);
     drop(first);
+}
+
+#[test]
+fn a_socket_is_given_to_its_worker_once_however_late_it_takes_its_part() {
+    let folder = Folder::new("");
+    let (_, running, _) = folder.first().unwrap();
+    let (_, next, _) = folder.first().unwrap();
+    let sockets = |snapshot: &Snapshot, worker| snapshot.take_part(worker).unwrap().sockets.len();
+    assert_eq!(sockets(&running, 0), 1);
+    next.inherit_sockets(&running, |name| name == "in");
+    // Worker 1 comes between the last step of the building and the publication.
+    assert_eq!(sockets(&running, 1), 0);
+    // One each was opened for the generation itself.
+    assert_eq!((sockets(&next, 0), sockets(&next, 1)), (1, 2));
+
+    let (_, running, _) = folder.first().unwrap();
+    let (_, next, _) = folder.first().unwrap();
+    next.inherit_sockets(&running, |name| name != "in");
+    assert_eq!((sockets(&running, 1), sockets(&next, 1)), (1, 1), "it has gone or moved");
 }
 
 #[test]
@@ -291,4 +313,17 @@ fn the_watch_can_be_turned_off_and_on() {
     assert_eq!(asked(&reloader).unwrap(), 2);
     folder.save(&headers("1"));
     published(&shared, 3);
+}
+
+#[test]
+fn reloads_over_the_number_that_may_wait_are_refused() {
+    // Nobody takes them.
+    let (requests, receiver) = sync_channel(WAITING_MAX);
+    let state = State { last: Mutex::default(), listening: Mutex::default() };
+    let reloader = Reloader { requests, state: Arc::new(state) };
+    let mut waiting: Vec<_> = (0..WAITING_MAX).map(|_| reloader.reload(Cause::Admin)).collect();
+    assert!(waiting.iter_mut().all(|it| it.try_recv().is_err()));
+    assert!(matches!(asked(&reloader), Err(Refused::TooMany)));
+    drop(receiver.recv().unwrap());
+    assert!(reloader.reload(Cause::Admin).try_recv().is_err(), "there is room again");
 }

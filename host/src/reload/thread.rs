@@ -2,6 +2,7 @@
 //! and frees what the generations before left behind.
 
 use super::filters::Loader;
+use super::memory;
 use super::watch::{Contents, Watch};
 use super::{Attempt, Cause, First, Listening, Outcome, Refused, Request, State, build, lock};
 use crate::config;
@@ -21,10 +22,15 @@ pub const DEBOUNCE: Duration = Duration::from_millis(5);
 pub const DEBOUNCE_MAX: Duration = Duration::from_millis(200);
 /// A file that cannot be used may be half written: it is reported when nothing more came in this time.
 pub const SECOND_LOOK: Duration = Duration::from_millis(50);
+/// What to do about a configuration file that is gone.
+const HELP_UNREADABLE: &str = "put the file back where it was";
 /// Second looks in a row.
 const SECOND_LOOKS_MAX: usize = 20;
 /// Pauses between looking whether generations before are gone; they double.
 const RELEASE_PAUSES: [Duration; 2] = [Duration::from_millis(50), Duration::from_secs(10)];
+
+/// Quiet time after a start or an attempt, before memory that it needed is given back.
+const SETTLE_PAUSE: Duration = Duration::from_millis(200);
 
 /// Starts the thread.
 pub(super) fn start(
@@ -49,6 +55,7 @@ pub(super) fn start(
         seen,
         retired: Vec::new(),
         pause: RELEASE_PAUSES[0],
+        settled: false,
     };
     let snapshot = reload.shared.snapshot.load_full();
     reload.published(&snapshot, Cause::Start, started);
@@ -97,11 +104,14 @@ struct Reload {
     /// Generations that may still be in use.
     retired: Vec<Retired>,
     pause: Duration,
+    /// Memory was given back since the latest attempt.
+    settled: bool,
 }
 
 impl Reload {
     fn run(mut self) {
         while let Some(request) = self.next() {
+            self.settled = false;
             match request {
                 Request::End => return,
                 Request::Touched => self.look(),
@@ -125,13 +135,19 @@ impl Reload {
             if let Some(request) = self.waiting.pop_front() {
                 return Some(request);
             }
-            if self.retired.is_empty() {
-                return self.receiver.recv().ok();
-            }
-            match self.receiver.recv_timeout(self.pause) {
+            let pause = match (self.settled, self.retired.is_empty()) {
+                (false, _) => SETTLE_PAUSE,
+                (true, false) => self.pause,
+                (true, true) => return self.receiver.recv().ok(),
+            };
+            match self.receiver.recv_timeout(pause) {
                 Ok(request) => return Some(request),
                 Err(RecvTimeoutError::Disconnected) => return None,
-                Err(RecvTimeoutError::Timeout) => self.release(),
+                Err(RecvTimeoutError::Timeout) if self.settled => self.release(),
+                Err(RecvTimeoutError::Timeout) => {
+                    self.settled = true;
+                    memory::give_back();
+                }
             }
         }
     }
@@ -189,7 +205,8 @@ impl Reload {
             return Err(Refused::Stopping);
         }
         let refused = |problems: super::Problems| Refused::Problems(problems);
-        let loaded = config::load(&self.path).map_err(|problems| refused(problems.into()))?;
+        let loaded = config::load(&self.path, HELP_UNREADABLE)
+            .map_err(|problems| refused(problems.into()))?;
         let running = self.shared.snapshot.load_full();
         let built = build::next(&mut self.loader, &loaded, &running, &self.listening);
         // A file that failed is watched too: saving it may be what is missing.
@@ -209,6 +226,8 @@ impl Reload {
         for warning in &loaded.warnings {
             tracing::warn!(%warning, "the configuration has a doubtful part");
         }
+        let stays = |name: &str| self.listening.get(name) == built.listening.get(name);
+        built.snapshot.inherit_sockets(&running, stays);
         self.listening = built.listening;
         *lock(&self.state.listening) = self.listening.clone();
         let snapshot = Arc::new(built.snapshot);
@@ -281,17 +300,10 @@ impl Reload {
         self.retired.retain(Retired::in_use);
         if self.retired.len() < before {
             self.loader.forget_unused(&self.shared.snapshot.load().config);
-            give_memory_back();
+            memory::give_back();
             self.pause = RELEASE_PAUSES[0];
         } else {
             self.pause = (self.pause * 2).min(RELEASE_PAUSES[1]);
         }
     }
-}
-
-/// Freed memory goes back to the system, instead of staying with the allocator.
-fn give_memory_back() {
-    // SAFETY: the function takes no pointer and may be called from any thread.
-    #[cfg(target_env = "gnu")]
-    let _was_there_any = unsafe { libc::malloc_trim(0) };
 }

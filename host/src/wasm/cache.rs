@@ -4,7 +4,7 @@
 //! only ever maps entries. Knows nothing of hooks and grants.
 
 use super::compile::{
-    COMPONENT_BYTES_MAX, ChildCommand, CompileError, CompileLimits, compile_here,
+    COMPONENT_BYTES_MAX, ChildCommand, CompileError, CompileLimits, Forms, compile_here,
 };
 use super::component::{FilterCode, LoadError};
 use super::engine::{Runtime, SETTINGS};
@@ -54,7 +54,7 @@ enum How {
     /// The product: a child compiles into the directory.
     Cached { directory: PathBuf, key: Key, child: ChildCommand },
     /// Tests: this process compiles, nothing is written.
-    Here,
+    Here(Forms),
 }
 
 impl Compiler {
@@ -79,7 +79,14 @@ impl Compiler {
     /// For tests: compiles in this process, every time.
     pub fn in_process() -> Result<Self, CacheError> {
         let counters = CacheCounters::default();
-        Ok(Compiler { runtime: Runtime::new()?, how: How::Here, counters })
+        Ok(Compiler { runtime: Runtime::new()?, how: How::Here(Forms::Both), counters })
+    }
+
+    /// For tests: the same, for code that is run as a component in any case.
+    #[cfg(test)]
+    pub(super) fn in_process_as_components() -> Result<Self, CacheError> {
+        let how = How::Here(Forms::Component);
+        Ok(Compiler { runtime: Runtime::new()?, how, counters: CacheCounters::default() })
     }
 
     /// The engine that runs what this compiler loads.
@@ -91,7 +98,7 @@ impl Compiler {
     pub fn directory(&self) -> Option<&Path> {
         match &self.how {
             How::Cached { directory, .. } => Some(directory),
-            How::Here => None,
+            How::Here(_) => None,
         }
     }
 
@@ -106,7 +113,7 @@ impl Compiler {
         check_kind(name, bytes)?;
         let content = blake3::hash(bytes);
         let (component, size) = match &self.how {
-            How::Here => self.compile_unsaved(name, bytes)?,
+            How::Here(forms) => self.compile_unsaved(name, bytes, *forms)?,
             How::Cached { directory, key, child } => {
                 let entry = directory.join(format!("{}{ENTRY_SUFFIX}", entry_name(&content)));
                 match self.map(&entry, key) {
@@ -118,9 +125,14 @@ impl Compiler {
         FilterCode::new(name, self.runtime.clone(), component, content, size).map(Arc::new)
     }
 
-    fn compile_unsaved(&self, name: &str, bytes: &[u8]) -> Result<(Component, u64), LoadError> {
-        let code =
-            compile_here(bytes).map_err(|why| compile_failed(name, CompileError::Invalid(why)))?;
+    fn compile_unsaved(
+        &self,
+        name: &str,
+        bytes: &[u8],
+        forms: Forms,
+    ) -> Result<(Component, u64), LoadError> {
+        let code = compile_here(bytes, forms)
+            .map_err(|why| compile_failed(name, CompileError::Invalid(why)))?;
         // SAFETY: the bytes were made by wasmtime in this process, a line above.
         let component = unsafe { Component::deserialize(self.runtime.engine(), &code) };
         let component = component.map_err(|error| LoadError::Unusable {

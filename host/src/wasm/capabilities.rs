@@ -177,7 +177,7 @@ fn instant(store: &Context<'_>) -> Instant {
     store.data().shared.sources.instant()
 }
 
-fn milliseconds(ttl: Option<u64>) -> Option<Duration> {
+pub(super) fn milliseconds(ttl: Option<u64>) -> Option<Duration> {
     ttl.map(Duration::from_millis)
 }
 

@@ -4,6 +4,7 @@
 //! Cranelift takes tens of milliseconds for a small Rust filter, 44 s and 355 MiB for an interpreter
 //! of 18 MiB, and the memory does not come back: so it is a child's memory. Knows no cache.
 
+use super::direct;
 use super::engine::compiling_engine;
 use std::ffi::OsString;
 use std::io::{Read, Write};
@@ -199,13 +200,30 @@ fn compile_stdin(output: &Path) -> Result<(), String> {
     if component.len() > COMPONENT_BYTES_MAX {
         return Err(format!("the component is larger than {} MiB", COMPONENT_BYTES_MAX >> 20));
     }
-    let code = compile_here(&component)?;
+    let code = compile_here(&component, Forms::Both)?;
     std::fs::write(output, code).map_err(|error| format!("failed to write the code: {error}"))
 }
 
+/// The forms in which compiled code can be run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Forms {
+    /// As a component, and directly where it has the shape for it.
+    Both,
+    /// As a component; tests compare it with the other.
+    #[cfg_attr(not(test), expect(dead_code, reason = "for tests"))]
+    Component,
+}
+
 /// Compiles in this process; only the child and tests do.
-pub(super) fn compile_here(component: &[u8]) -> Result<Vec<u8>, String> {
+pub(super) fn compile_here(component: &[u8], forms: Forms) -> Result<Vec<u8>, String> {
     let engine = compiling_engine().map_err(|error| error.to_string())?;
+    // Should the added export make it invalid, the component itself is what counts.
+    if forms == Forms::Both
+        && let Some(exposed) = direct::expose(component)
+        && let Ok(code) = engine.precompile_component(&exposed)
+    {
+        return Ok(code);
+    }
     engine.precompile_component(component).map_err(|error| format!("{error:#}"))
 }
 

@@ -4,6 +4,7 @@
 
 use super::cache::CacheError;
 use super::compile::{COMPONENT_BYTES_MAX, CompileError};
+use super::direct;
 use super::engine::Runtime;
 use crate::chain::{Hook, Hooks};
 use std::sync::Arc;
@@ -11,7 +12,7 @@ use wasmtime::component::types::ComponentItem;
 use wasmtime::component::{Component, ComponentExportIndex};
 
 /// Package of the contract.
-pub(super) const PACKAGE: &str = "pillion:filter/";
+pub const PACKAGE: &str = "pillion:filter/";
 /// Version of the contract that this host speaks. A component made for another patch release of the
 /// same minor version loads, as long as it imports no function that is not there.
 pub const CONTRACT_VERSION: &str = "0.1.0";
@@ -33,7 +34,10 @@ pub enum LoadError {
         bytes: usize,
     },
     /// Garbage, or the text format.
-    #[error("filter `{name}` is not a WebAssembly component: it does not begin as one")]
+    #[error(
+        "filter `{name}` is not a WebAssembly component: it does not begin as one; name the file \
+         that a build for `wasm32-wasip2` made"
+    )]
     NotWasm {
         /// The filter.
         name: String,
@@ -76,7 +80,7 @@ pub enum LoadError {
     /// Made for another version of the contract.
     #[error(
         "filter `{name}` is made for another version of the contract: it has `{interface}`, and \
-         this Pillion speaks version {CONTRACT_VERSION}"
+         this Pillion speaks version {CONTRACT_VERSION}; build it with an SDK of that version"
     )]
     OtherContract {
         /// The filter.
@@ -235,6 +239,8 @@ pub struct FilterCode {
     pub(super) exports: [Option<ComponentExportIndex>; Hook::ALL.len()],
     hooks: Hooks,
     imports: Vec<Capability>,
+    /// Its module can be had by itself (`direct`).
+    pub(super) has_direct_form: bool,
     content: blake3::Hash,
     code_bytes: u64,
 }
@@ -285,7 +291,17 @@ impl FilterCode {
             let capability = Capability::ALL.into_iter().find(|one| one.name() == local);
             imports.extend(capability.filter(|_| needs));
         }
-        Ok(FilterCode { runtime, component, exports, hooks, imports, content, code_bytes })
+        let has_direct_form = component.get_export_index(None, direct::MODULE_EXPORT).is_some();
+        Ok(FilterCode {
+            runtime,
+            component,
+            exports,
+            hooks,
+            imports,
+            has_direct_form,
+            content,
+            code_bytes,
+        })
     }
 
     /// The hooks it exports.
@@ -296,6 +312,20 @@ impl FilterCode {
     /// The capabilities it imports.
     pub fn imports(&self) -> &[Capability] {
         &self.imports
+    }
+
+    /// The version of the contract that its hooks are of.
+    pub fn contract_version(&self) -> String {
+        let ty = self.component.component_type();
+        let mut interfaces = ty.exports(self.runtime.engine()).map(|(name, _)| name);
+        let version = interfaces.find_map(|name| name.strip_prefix(PACKAGE)?.split_once('@'));
+        version.map_or(CONTRACT_VERSION, |(_, version)| version).to_owned()
+    }
+
+    /// Names of everything it imports, as in `pillion:filter/request@0.1.0`.
+    pub fn imported(&self) -> Vec<String> {
+        let ty = self.component.component_type();
+        ty.imports(self.runtime.engine()).map(|(name, _)| name.to_owned()).collect()
     }
 
     /// The version of a filter: the first digits of the hash of its component.
@@ -322,12 +352,17 @@ pub(super) fn contract_interface<'i>(
 ) -> Result<Option<&'i str>, LoadError> {
     let Some(rest) = interface.strip_prefix(PACKAGE) else { return Ok(None) };
     match rest.split_once('@') {
-        Some((local, version)) if same_minor(version, CONTRACT_VERSION) => Ok(Some(local)),
+        Some((local, version)) if contract_version(version) => Ok(Some(local)),
         _ => {
             let (name, interface) = (name.to_owned(), interface.to_owned());
             Err(LoadError::OtherContract { name, interface })
         }
     }
+}
+
+/// A version of the contract that is spoken here?
+pub(super) fn contract_version(version: &str) -> bool {
+    same_minor(version, CONTRACT_VERSION)
 }
 
 /// Do two versions agree but for the patch number? Before 1.0, the minor number is the breaking one.

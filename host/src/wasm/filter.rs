@@ -6,11 +6,12 @@
 
 use super::answer;
 use super::engine::Presence;
-use super::health::Admission;
-use super::instance::{Crash, Hooks as GuestHooks, Instance};
+use super::health::{Admission, SAMPLE_EVERY};
+use super::hooks::Hooks as GuestHooks;
+use super::instance::{Crash, Instance};
 use super::meter::Watch;
 use super::prepared::{Isolation, Prepared};
-use super::types::{self, Outcome as GuestOutcome};
+use super::replacement::{Progress, Replacement};
 use crate::chain::{
     BodyDecision, Exchange, FailPolicy, Failure, FailureKind, Filter, HeadDecision, Hook, Hooks,
     Outcome,
@@ -32,6 +33,10 @@ pub struct WasmFilter {
     presence: Presence,
     /// Empty after a failure, and with `Isolation::PerRequest`.
     instance: RefCell<Option<Box<Instance>>>,
+    /// When `health` is next to be told more than that there was a call.
+    next_sample: Cell<Instant>,
+    /// What a filter that is slow to make gets after a failure.
+    replacement: RefCell<Option<Replacement>>,
     /// The body hook called last, for the log.
     body_hook: Cell<Hook>,
 }
@@ -53,6 +58,8 @@ impl WasmFilter {
             worker,
             presence,
             instance: RefCell::new(instance),
+            next_sample: Cell::new(Instant::now()),
+            replacement: RefCell::default(),
             body_hook: Cell::new(Hook::OnRequestBody),
         }
     }
@@ -71,7 +78,12 @@ impl WasmFilter {
         call: impl FnOnce(&GuestHooks, &mut Store<Data>) -> wasmtime::Result<R>,
         accept: impl FnOnce(R) -> Result<D, Crash>,
     ) -> Result<D, Failure> {
-        let started = Instant::now();
+        if self.replacement.borrow().is_some() && !self.replaced(hook) {
+            // Like quarantine: the calls that were refused say nothing about the filter's health.
+            let message = "a new instance is being made".to_owned();
+            return Err(self.count(Failure { kind: FailureKind::Unavailable, message }));
+        }
+        let started = exchange.lap.take().unwrap_or_else(Instant::now);
         let shared = &self.prepared.shared;
         let health = &self.prepared.health;
         let admission = health.admit(shared.sources.at(started));
@@ -89,8 +101,16 @@ impl WasmFilter {
         let charged = charged(elapsed, shared.limits.time, body.chunk_bytes);
         exchange.add_filter_time(charged);
         shared.stats.record_call(self.worker, hook, elapsed);
+        exchange.lap = Some(ended);
         let outcome = outcome.and_then(accept);
-        health.report(self.worker, shared.sources.at(ended), admission, outcome.is_err());
+        let failed = outcome.is_err();
+        // What is told once a second is told by the first call of each.
+        if failed || admission == Admission::Probe || ended >= self.next_sample.get() {
+            self.next_sample.set(ended + SAMPLE_EVERY);
+            health.report(self.worker, shared.sources.at(ended), admission, failed);
+        } else {
+            health.count(self.worker);
+        }
         outcome.map_err(|crash| self.fail(hook, crash))
     }
 
@@ -125,8 +145,40 @@ impl WasmFilter {
             }
             Err(crash) => {
                 self.prepared.shared.stats.instance_retired(self.worker);
+                if self.prepared.is_slow_to_make() {
+                    *self.replacement.borrow_mut() = self.begin_replacement();
+                }
                 Err(crash)
             }
+        }
+    }
+
+    fn begin_replacement(&self) -> Option<Replacement> {
+        Replacement::begin(&self.prepared, self.worker)
+    }
+
+    /// Takes the new instance, if it is there by now.
+    fn replaced(&self, hook: Hook) -> bool {
+        let mut replacement = self.replacement.borrow_mut();
+        match replacement.as_ref().map(Replacement::progress) {
+            Some(Progress::Making) => false,
+            Some(Progress::Done(Ok(instance))) => {
+                self.prepared.shared.stats.instance_created(self.worker);
+                *self.instance.borrow_mut() = Some(instance);
+                *replacement = None;
+                true
+            }
+            Some(Progress::Done(Err(error))) => {
+                let message = error.message();
+                self.log(hook, &Crash { kind: FailureKind::Unavailable, message });
+                *replacement = self.begin_replacement();
+                false
+            }
+            Some(Progress::Lost) => {
+                *replacement = self.begin_replacement();
+                false
+            }
+            None => true,
         }
     }
 
@@ -162,18 +214,22 @@ impl WasmFilter {
         }
     }
 
-    /// Writes the one log line of a failure.
     fn fail(&self, hook: Hook, crash: Crash) -> Failure {
+        self.log(hook, &crash);
         let Crash { kind, message } = crash;
+        self.count(Failure { kind, message })
+    }
+
+    /// Writes the one log line of a failure.
+    fn log(&self, hook: Hook, crash: &Crash) {
         tracing::error!(
             filter = %self.prepared.shared.name,
             version = %self.prepared.shared.version,
             hook = hook.name(),
-            reason = kind.name(),
-            detail = %message,
+            reason = crash.kind.name(),
+            detail = %crash.message,
             "a filter failed"
         );
-        self.count(Failure { kind, message })
     }
 
     fn count(&self, failure: Failure) -> Failure {
@@ -185,14 +241,10 @@ impl WasmFilter {
         self.prepared.shared.stats.record_decision(self.worker, decision);
     }
 
-    fn head_hook(
-        &self,
-        hook: Hook,
-        exchange: &mut Box<Exchange>,
-        call: impl FnOnce(&GuestHooks, &mut Store<Data>) -> wasmtime::Result<(types::HeadDecision,)>,
-    ) -> Result<HeadDecision, Failure> {
+    fn head_hook(&self, hook: Hook, exchange: &mut Box<Exchange>) -> Result<HeadDecision, Failure> {
         let limits = &self.prepared.shared.limits;
-        let accept = |(decision,)| answer::head(decision, limits);
+        let call = |hooks: &GuestHooks, store: &mut Store<Data>| hooks.head(hook, store);
+        let accept = |decision| answer::head(decision, limits);
         let decision = self.run(hook, exchange, Body::NONE, call, accept)?;
         self.decided(Decision::from(&decision));
         Ok(decision)
@@ -202,16 +254,25 @@ impl WasmFilter {
         &self,
         hook: Hook,
         exchange: &mut Box<Exchange>,
-        body: Body<'_>,
-        call: impl FnOnce(&GuestHooks, &mut Store<Data>) -> wasmtime::Result<(types::BodyDecision,)>,
+        held: &[u8],
+        chunk: &[u8],
+        last: bool,
     ) -> Result<BodyDecision, Failure> {
         self.body_hook.set(hook);
         let limits = &self.prepared.shared.limits;
         let phase = exchange.phase;
-        let accept = |(decision,)| answer::body(decision, phase, limits);
+        let body = Body { held, chunk_bytes: chunk.len() };
+        let call =
+            |hooks: &GuestHooks, store: &mut Store<Data>| hooks.body(hook, store, chunk, last);
+        let accept = |decision| answer::body(decision, phase, limits);
         let decision = self.run(hook, exchange, body, call, accept)?;
         self.decided(Decision::from(&decision));
         Ok(decision)
+    }
+
+    fn trailer_hook(&self, hook: Hook, exchange: &mut Box<Exchange>) -> Result<(), Failure> {
+        let call = |hooks: &GuestHooks, store: &mut Store<Data>| hooks.trailers(hook, store);
+        self.run(hook, exchange, Body::NONE, call, Ok)
     }
 }
 
@@ -266,11 +327,6 @@ impl Drop for OwnedInstance {
     }
 }
 
-/// A hook the chain called although the component does not have it: the chain asks `hooks` first.
-fn absent(hook: Hook) -> wasmtime::Error {
-    super::instance::HostRefusal::new(format!("`{}` is not exported", hook.name()))
-}
-
 impl Filter for WasmFilter {
     fn name(&self) -> &str {
         &self.prepared.shared.name
@@ -295,10 +351,7 @@ impl Filter for WasmFilter {
     }
 
     fn on_request(&self, exchange: &mut Box<Exchange>) -> Result<HeadDecision, Failure> {
-        self.head_hook(Hook::OnRequest, exchange, |hooks, store| match &hooks.on_request {
-            Some(hook) => hook.call(store, ()),
-            None => Err(absent(Hook::OnRequest)),
-        })
+        self.head_hook(Hook::OnRequest, exchange)
     }
 
     fn on_request_body(
@@ -308,29 +361,15 @@ impl Filter for WasmFilter {
         chunk: &[u8],
         last: bool,
     ) -> Result<BodyDecision, Failure> {
-        let body = Body { held, chunk_bytes: chunk.len() };
-        self.body_hook(Hook::OnRequestBody, exchange, body, |hooks, store| {
-            match hooks.on_request_body {
-                Some(hook) => hook.call(store, (chunk, last)),
-                None => Err(absent(Hook::OnRequestBody)),
-            }
-        })
+        self.body_hook(Hook::OnRequestBody, exchange, held, chunk, last)
     }
 
     fn on_request_trailers(&self, exchange: &mut Box<Exchange>) -> Result<(), Failure> {
-        let hook = Hook::OnRequestTrailers;
-        let call = |hooks: &GuestHooks, store: &mut Store<Data>| match &hooks.on_request_trailers {
-            Some(hook) => hook.call(store, ()),
-            None => Err(absent(hook)),
-        };
-        self.run(hook, exchange, Body::NONE, call, Ok)
+        self.trailer_hook(Hook::OnRequestTrailers, exchange)
     }
 
     fn on_response(&self, exchange: &mut Box<Exchange>) -> Result<HeadDecision, Failure> {
-        self.head_hook(Hook::OnResponse, exchange, |hooks, store| match &hooks.on_response {
-            Some(hook) => hook.call(store, ()),
-            None => Err(absent(Hook::OnResponse)),
-        })
+        self.head_hook(Hook::OnResponse, exchange)
     }
 
     fn on_response_body(
@@ -340,32 +379,16 @@ impl Filter for WasmFilter {
         chunk: &[u8],
         last: bool,
     ) -> Result<BodyDecision, Failure> {
-        let body = Body { held, chunk_bytes: chunk.len() };
-        self.body_hook(Hook::OnResponseBody, exchange, body, |hooks, store| {
-            match hooks.on_response_body {
-                Some(hook) => hook.call(store, (chunk, last)),
-                None => Err(absent(Hook::OnResponseBody)),
-            }
-        })
+        self.body_hook(Hook::OnResponseBody, exchange, held, chunk, last)
     }
 
     fn on_response_trailers(&self, exchange: &mut Box<Exchange>) -> Result<(), Failure> {
-        let hook = Hook::OnResponseTrailers;
-        let call = |hooks: &GuestHooks, store: &mut Store<Data>| match &hooks.on_response_trailers {
-            Some(hook) => hook.call(store, ()),
-            None => Err(absent(hook)),
-        };
-        self.run(hook, exchange, Body::NONE, call, Ok)
+        self.trailer_hook(Hook::OnResponseTrailers, exchange)
     }
 
     fn on_complete(&self, exchange: &mut Box<Exchange>, outcome: &Outcome) -> Result<(), Failure> {
-        let hook = Hook::OnComplete;
-        let outcome = GuestOutcome::from(outcome);
-        let call = |hooks: &GuestHooks, store: &mut Store<Data>| match &hooks.on_complete {
-            Some(hook) => hook.call(store, (outcome,)),
-            None => Err(absent(hook)),
-        };
-        self.run(hook, exchange, Body::NONE, call, Ok)
+        let call = |hooks: &GuestHooks, store: &mut Store<Data>| hooks.complete(store, outcome);
+        self.run(Hook::OnComplete, exchange, Body::NONE, call, Ok)
     }
 }
 

@@ -1,8 +1,8 @@
 //! Quarantine: a filter that fails most of what it sees is kept from running for a while.
 //!
 //! One judgement per filter version, shared by the workers, over a sliding window of hook calls.
-//! Calls are counted on each worker's own cache line; the lock is taken on failures, once a second,
-//! and while the filter is in quarantine. What a refused call does to its exchange is the fail
+//! Calls are counted on each worker's own cache line; the lock is taken on failures, once a second
+//! and worker, and while the filter is in quarantine. What a refused call does to its exchange is the fail
 //! policy's matter, not this file's.
 
 use super::engine::lock;
@@ -22,7 +22,7 @@ pub const QUARANTINE_FIRST: Duration = Duration::from_secs(1);
 /// Length of the longest.
 pub const QUARANTINE_MAX: Duration = Duration::from_secs(60);
 /// How exactly the window slides.
-const SAMPLE_EVERY: Duration = Duration::from_secs(1);
+pub(super) const SAMPLE_EVERY: Duration = Duration::from_secs(1);
 
 /// May a call run?
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,8 +40,6 @@ pub(super) struct Health {
     shared: Arc<Shared>,
     counts: Sharded<Counts>,
     quarantined: AtomicBool,
-    /// Nanoseconds since `shared.start` of the next sample.
-    next_sample: AtomicU64,
     judge: Mutex<Judge>,
 }
 
@@ -59,7 +57,6 @@ impl Health {
             shared,
             counts: Sharded::new(workers),
             quarantined: AtomicBool::new(false),
-            next_sample: AtomicU64::new(0),
             judge: Mutex::default(),
         }
     }
@@ -72,7 +69,13 @@ impl Health {
         lock(&self.judge).admit(self.since_start(now))
     }
 
-    /// Told after every call that was admitted.
+    /// Told after a call that was admitted and succeeded, and is no probe.
+    pub(super) fn count(&self, worker: usize) {
+        add_own(&self.counts.of(worker).calls);
+    }
+
+    /// Told in place of `count` after a call that was admitted: where it failed or was a probe, and
+    /// by each worker's first call of every [`SAMPLE_EVERY`].
     pub(super) fn report(&self, worker: usize, now: Instant, admission: Admission, failed: bool) {
         let counts = self.counts.of(worker);
         add_own(&counts.calls);
@@ -86,10 +89,8 @@ impl Health {
             if let Some(length) = judged {
                 self.quarantine(length, "most of its calls fail");
             }
-        } else if nanoseconds(now) >= self.next_sample.load(Ordering::Relaxed) {
+        } else {
             lock(&self.judge).sample(now, self.totals());
-            let next = nanoseconds(now.saturating_add(SAMPLE_EVERY));
-            self.next_sample.store(next, Ordering::Relaxed);
         }
     }
 
@@ -141,10 +142,6 @@ impl Drop for Health {
 /// Adds one to a counter that no other thread writes.
 fn add_own(counter: &AtomicU64) {
     counter.store(counter.load(Ordering::Relaxed).wrapping_add(1), Ordering::Relaxed);
-}
-
-fn nanoseconds(time: Duration) -> u64 {
-    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
 }
 
 #[derive(Clone, Copy, Debug, Default)]

@@ -5,24 +5,26 @@
 //! an answer means and what is counted is not known here.
 
 use super::component::FilterCode;
+use super::direct;
 use super::engine::{Presence, ticks};
+use super::hooks::{ComponentHooks, Hooks};
 use super::limits::{Grace, MemoryLimit, TABLE_ELEMENTS_MAX, thread_time};
 use super::output::{Output, Stream};
-use super::prepared::Shared;
-use super::types::{BodyDecision, ConfigError, HeadDecision, Outcome};
+use super::prepared::{Granted, Shared};
+use super::types::ConfigError;
 use crate::capability::log;
 use crate::chain::{Exchange, FailureKind, Hook};
 use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
-use wasmtime::component::{ComponentNamedList, InstancePre, Lift, Lower, TypedFunc};
+use wasmtime::component::InstancePre;
 use wasmtime::{Store, Trap};
 
 /// Handles of host resources (streams and the like) an instance holds at a time.
 const HANDLES_MAX: usize = 1_024;
 /// Bytes that one call may hand to the host, beyond the largest answer that is allowed. What is too
 /// large by less than this is refused with its size; what is larger is not even read.
-const TRANSFER_SLACK_BYTES: usize = 2 * 1024 * 1024;
+pub(super) const TRANSFER_SLACK_BYTES: usize = 2 * 1024 * 1024;
 /// Bytes of a wasmtime message in a log line.
 const REASON_BYTES_MAX: usize = 512;
 
@@ -76,6 +78,8 @@ impl HostRefusal {
 pub(super) struct Data {
     /// Of the call in progress; an empty one in `configure`. Absent only while `lend` has it.
     exchange: Option<Box<Exchange>>,
+    /// Of a module that runs directly. Absent only before it is ready, and while its allocator runs.
+    pub(super) guest: Option<Box<direct::Guest>>,
     pub(super) hook: Hook,
     pub(super) held: Vec<u8>,
     pub(super) shared: Arc<Shared>,
@@ -140,21 +144,44 @@ impl Data {
     }
 }
 
-type HeadHook = TypedFunc<(), (HeadDecision,)>;
-type BodyHook = TypedFunc<(&'static [u8], bool), (BodyDecision,)>;
-
-/// The hooks of an instance; those that its component does not export are absent.
-pub(super) struct Hooks {
-    pub(super) on_request: Option<HeadHook>,
-    pub(super) on_request_body: Option<BodyHook>,
-    pub(super) on_request_trailers: Option<TypedFunc<(), ()>>,
-    pub(super) on_response: Option<HeadHook>,
-    pub(super) on_response_body: Option<BodyHook>,
-    pub(super) on_response_trailers: Option<TypedFunc<(), ()>>,
-    pub(super) on_complete: Option<TypedFunc<(Outcome,), ()>>,
+/// In which form a filter version is run.
+pub(super) enum Form {
+    /// As the component it is.
+    Component(InstancePre<Data>),
+    /// As the one module it wraps: an order of magnitude less work a call.
+    Direct(Box<direct::Pre>),
 }
 
-type Configure = TypedFunc<(&'static str,), (Result<(), ConfigError>,)>;
+impl Form {
+    /// The form for a component that is linked. Instantiates it: guest code may run.
+    pub(super) fn choose(
+        code: &FilterCode,
+        pre: InstancePre<Data>,
+        granted: &Granted,
+        shared: &Arc<Shared>,
+        presence: &Presence,
+    ) -> Result<Self, StartError> {
+        if !code.has_direct_form {
+            return Ok(Form::Component(pre));
+        }
+        let mut store = open(code, shared, usize::MAX);
+        let instance = start(&mut store, presence, |store| pre.instantiate(store))?;
+        // The module's functions have no types of the component model: they are checked here.
+        ComponentHooks::find(code, &instance, &mut store)?;
+        let Some(module) = instance.get_module(&mut store, direct::MODULE_EXPORT) else {
+            return Ok(Form::Component(pre));
+        };
+        let linked = direct::link(code.runtime.engine(), &module, granted);
+        let whole = |direct: &direct::Pre| {
+            let exported = |hook: &Hook| code.exports[*hook as usize].is_some();
+            Hook::ALL.iter().filter(|hook| exported(hook)).all(|hook| direct.has(*hook))
+        };
+        Ok(match linked {
+            Ok(direct) if whole(&direct) => Form::Direct(Box::new(direct)),
+            _ => Form::Component(pre),
+        })
+    }
+}
 
 /// A live guest.
 pub(super) struct Instance {
@@ -166,56 +193,37 @@ impl Instance {
     /// Instantiates and configures. Guest code may run, for at most `configure_time` each.
     pub(super) fn new(
         code: &FilterCode,
-        pre: &InstancePre<Data>,
+        form: &Form,
         shared: &Arc<Shared>,
         presence: &Presence,
         worker: usize,
     ) -> Result<Self, StartError> {
-        let limits = &shared.limits;
-        let data = Data {
-            exchange: Some(Box::default()),
-            hook: Hook::Configure,
-            held: Vec::new(),
-            shared: shared.clone(),
-            output: Output::default(),
-            memory: MemoryLimit::new(limits.memory_bytes),
-            grace: Grace::default(),
-            worker,
-            host_calls: 0,
+        let mut store = open(code, shared, worker);
+        let hooks = match form {
+            Form::Direct(pre) => {
+                let hooks = start(&mut store, presence, |store| pre.instantiate(store))?;
+                Hooks::Direct(Box::new(hooks))
+            }
+            Form::Component(pre) => {
+                let instance = start(&mut store, presence, |store| pre.instantiate(store))?;
+                let hooks = ComponentHooks::find(code, &instance, &mut store)?;
+                Hooks::Component(Box::new(hooks))
+            }
         };
-        let mut store = Store::new(code.runtime.engine(), data);
-        store.limiter(|data| &mut data.memory);
-        store.set_max_component_handles(HANDLES_MAX);
-        store.set_hostcall_fuel(shared.transfer_bytes.saturating_add(TRANSFER_SLACK_BYTES));
-        store.epoch_deadline_callback(|mut store| Ok(store.data_mut().grace.tick(thread_time())));
-        store.set_epoch_deadline(ticks(limits.configure_time));
-        presence.enter();
-        let instance = pre.instantiate(&mut store);
-        presence.leave();
-        let instance = instance.map_err(|error| StartError::Start(crash(&mut store, &error)))?;
-
-        let (hooks, configure) = find_hooks(code, &instance, &mut store)?;
         let mut instance = Instance { store, hooks };
-        if let Some(configure) = configure {
-            instance.configure(configure, &shared.config_json, presence)?;
-        }
+        instance.configure(&shared.config_json, presence)?;
         Ok(instance)
     }
 
-    fn configure(
-        &mut self,
-        configure: Configure,
-        config_json: &str,
-        presence: &Presence,
-    ) -> Result<(), StartError> {
+    fn configure(&mut self, config_json: &str, presence: &Presence) -> Result<(), StartError> {
         let mut nothing = Box::default();
         let time = self.store.data().shared.limits.configure_time;
-        let call = self.call(presence, Hook::Configure, time, &mut nothing, |_, store| {
-            configure.call(store, (config_json,))
+        let call = self.call(presence, Hook::Configure, time, &mut nothing, |hooks, store| {
+            hooks.configure(store, config_json)
         });
         match call {
-            Ok((Ok(()),)) => Ok(()),
-            Ok((Err(ConfigError { key, message }),)) => Err(StartError::Refused {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(ConfigError { key, message })) => Err(StartError::Refused {
                 key: log::printable(&key, REASON_BYTES_MAX).into_owned(),
                 message: log::printable(&message, log::LOG_LINE_BYTES_MAX).into_owned(),
             }),
@@ -274,37 +282,40 @@ impl Instance {
     }
 }
 
-fn find_hooks(
-    code: &FilterCode,
-    instance: &wasmtime::component::Instance,
-    store: &mut Store<Data>,
-) -> Result<(Hooks, Option<Configure>), StartError> {
-    struct Finder<'f>(&'f FilterCode, &'f wasmtime::component::Instance, &'f mut Store<Data>);
-
-    impl Finder<'_> {
-        fn find<P, R>(&mut self, hook: Hook) -> Result<Option<TypedFunc<P, R>>, StartError>
-        where
-            P: ComponentNamedList + Lower,
-            R: ComponentNamedList + Lift,
-        {
-            let Some(export) = &self.0.exports[hook as usize] else { return Ok(None) };
-            let function = self.1.get_typed_func::<P, R>(&mut *self.2, export);
-            let wrong = |error| StartError::Signature { hook, why: format!("{error:#}") };
-            function.map(Some).map_err(wrong)
-        }
-    }
-
-    let mut finder = Finder(code, instance, store);
-    let hooks = Hooks {
-        on_request: finder.find(Hook::OnRequest)?,
-        on_request_body: finder.find(Hook::OnRequestBody)?,
-        on_request_trailers: finder.find(Hook::OnRequestTrailers)?,
-        on_response: finder.find(Hook::OnResponse)?,
-        on_response_body: finder.find(Hook::OnResponseBody)?,
-        on_response_trailers: finder.find(Hook::OnResponseTrailers)?,
-        on_complete: finder.find(Hook::OnComplete)?,
+/// A store for one instance, under every limit.
+fn open(code: &FilterCode, shared: &Arc<Shared>, worker: usize) -> Store<Data> {
+    let limits = &shared.limits;
+    let data = Data {
+        exchange: Some(Box::default()),
+        guest: None,
+        hook: Hook::Configure,
+        held: Vec::new(),
+        shared: shared.clone(),
+        output: Output::default(),
+        memory: MemoryLimit::new(limits.memory_bytes),
+        grace: Grace::default(),
+        worker,
+        host_calls: 0,
     };
-    Ok((hooks, finder.find(Hook::Configure)?))
+    let mut store = Store::new(code.runtime.engine(), data);
+    store.limiter(|data| &mut data.memory);
+    store.set_max_component_handles(HANDLES_MAX);
+    store.set_hostcall_fuel(shared.transfer_bytes_max());
+    store.epoch_deadline_callback(|mut store| Ok(store.data_mut().grace.tick(thread_time())));
+    store.set_epoch_deadline(ticks(limits.configure_time));
+    store
+}
+
+/// Runs what guest code runs at its start.
+fn start<T>(
+    store: &mut Store<Data>,
+    presence: &Presence,
+    instantiate: impl FnOnce(&mut Store<Data>) -> wasmtime::Result<T>,
+) -> Result<T, StartError> {
+    presence.enter();
+    let instance = instantiate(store);
+    presence.leave();
+    instance.map_err(|error| StartError::Start(crash(store, &error)))
 }
 
 /// Tells what an error of wasmtime means, and adds the guest's last words.

@@ -8,7 +8,7 @@ use wasmtime::{ResourceLimiter, UpdateDeadline};
 /// Elements of all tables of an instance. Large interpreters have some twenty thousand.
 pub(super) const TABLE_ELEMENTS_MAX: usize = 100_000;
 /// Core instances, tables and memories that a component may consist of.
-const PARTS_MAX: usize = 64;
+pub(super) const PARTS_MAX: usize = 64;
 /// Processor time that a guest gets when its last tick has passed: ticks go by the wall, and a thread
 /// that was kept from running is no fault of its guest. A spinning one dies this much later.
 const GRACE: Duration = Duration::from_micros(500);

@@ -25,7 +25,7 @@ pub(super) fn request(interface: &mut Interface<'_>) -> Result<()> {
     text(interface, "client-address", |exchange| exchange.client.to_string())?;
     text(interface, "listener", |exchange| exchange.listener.to_string())?;
     interface.func_wrap("query", |store: StoreContextMut<'_, Data>, (): ()| {
-        let exchange = readable(store.data(), Message::Request)?;
+        let exchange = readable(store.data().exchange(), Message::Request)?;
         Ok((exchange.request.query().map(str::to_owned),))
     })?;
     fields(interface, Message::Request)?;
@@ -38,7 +38,7 @@ pub(super) fn request(interface: &mut Interface<'_>) -> Result<()> {
 /// `response`.
 pub(super) fn response(interface: &mut Interface<'_>) -> Result<()> {
     interface.func_wrap("status", |store: StoreContextMut<'_, Data>, (): ()| {
-        Ok((readable(store.data(), Message::Response)?.response.status,))
+        Ok((readable(store.data().exchange(), Message::Response)?.response.status,))
     })?;
     interface.func_wrap(
         "set-status",
@@ -65,7 +65,7 @@ pub(super) fn body(interface: &mut Interface<'_>, hook: Hook) -> Result<()> {
     })
 }
 
-fn held(data: &Data, hook: Hook) -> &[u8] {
+pub(super) fn held(data: &Data, hook: Hook) -> &[u8] {
     if data.hook == hook { &data.held } else { &[] }
 }
 
@@ -92,21 +92,21 @@ fn fields(interface: &mut Interface<'_>, message: Message) -> Result<()> {
         "header",
         move |store: StoreContextMut<'_, Data>, (name,): (WasmStr,)| {
             let name = name.to_str(&store)?;
-            Ok((first(store.data(), message, &name)?.map(lossy),))
+            Ok((first(store.data().exchange(), message, &name)?.map(lossy),))
         },
     )?;
     interface.func_wrap(
         "header-bytes",
         move |store: StoreContextMut<'_, Data>, (name,): (WasmStr,)| {
             let name = name.to_str(&store)?;
-            Ok((first(store.data(), message, &name)?.map(<[u8]>::to_vec),))
+            Ok((first(store.data().exchange(), message, &name)?.map(<[u8]>::to_vec),))
         },
     )?;
     interface.func_wrap(
         "header-all",
         move |store: StoreContextMut<'_, Data>, (name,): (WasmStr,)| {
             let name = name.to_str(&store)?;
-            let fields = fields_of(store.data(), message)?;
+            let fields = fields_of(store.data().exchange(), message)?;
             let (Some(fields), Ok(name)) = (fields, Name::parse(name.as_bytes())) else {
                 return Ok((Vec::new(),));
             };
@@ -114,7 +114,7 @@ fn fields(interface: &mut Interface<'_>, message: Message) -> Result<()> {
         },
     )?;
     interface.func_wrap("headers", move |store: StoreContextMut<'_, Data>, (): ()| {
-        let every = fields_of(store.data(), message)?.into_iter().flat_map(Fields::iter);
+        let every = fields_of(store.data().exchange(), message)?.into_iter().flat_map(Fields::iter);
         let field =
             |(name, value): (&[u8], &[u8])| Field { name: lossy(name), value: value.to_vec() };
         Ok((every.map(field).collect::<Vec<Field>>(),))
@@ -177,7 +177,7 @@ fn text(
     of: impl Fn(&Exchange) -> String + Send + Sync + 'static,
 ) -> Result<()> {
     interface.func_wrap(name, move |store: StoreContextMut<'_, Data>, (): ()| {
-        Ok((of(readable(store.data(), Message::Request)?),))
+        Ok((of(readable(store.data().exchange(), Message::Request)?),))
     })
 }
 
@@ -201,8 +201,7 @@ fn edit(
 }
 
 /// The exchange, if `message` can be read in the phase it is in.
-fn readable(data: &Data, message: Message) -> Result<&Exchange> {
-    let exchange = data.exchange();
+pub(super) fn readable(exchange: &Exchange, message: Message) -> Result<&Exchange> {
     let why = match message {
         Message::Request if !exchange.has_request() => {
             "the request was read outside a hook: `configure` has none"
@@ -217,15 +216,20 @@ fn readable(data: &Data, message: Message) -> Result<&Exchange> {
 }
 
 /// The fields of a message; none for trailers in a hook that has none.
-fn fields_of(data: &Data, message: Message) -> Result<Option<&Fields>> {
-    let exchange = readable(data, message)?;
+pub(super) fn fields_of(exchange: &Exchange, message: Message) -> Result<Option<&Fields>> {
+    let exchange = readable(exchange, message)?;
     let absent = message == Message::Trailers
         && !matches!(exchange.phase, Phase::RequestTrailers | Phase::ResponseTrailers);
     Ok((!absent).then(|| exchange.fields(message)))
 }
 
-fn first<'d>(data: &'d Data, message: Message, name: &str) -> Result<Option<&'d [u8]>> {
-    let fields = fields_of(data, message)?;
+/// The first value of a field.
+pub(super) fn first<'e>(
+    exchange: &'e Exchange,
+    message: Message,
+    name: &str,
+) -> Result<Option<&'e [u8]>> {
+    let fields = fields_of(exchange, message)?;
     // What is not a name is the name of no field.
     let Ok(name) = Name::parse(name.as_bytes()) else { return Ok(None) };
     Ok(fields.and_then(|fields| fields.get(name)))

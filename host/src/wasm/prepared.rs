@@ -8,15 +8,16 @@ use super::component::{Capability, FilterCode, LoadError};
 use super::engine::{Presence, lock};
 use super::filter::WasmFilter;
 use super::health::Health;
-use super::instance::{Data, Instance, StartError};
+use super::instance::{Form, Instance, StartError, TRANSFER_SLACK_BYTES};
+use super::limits::thread_time;
 use super::linker::link;
 use super::meter::{Meter, Usage};
+use super::replacement::MAKE_TIME_MAX;
 use crate::capability::{self, Sources, kv, log, metrics, rate_limit};
 use crate::chain::FailPolicy;
 use crate::telemetry::{FilterStats, Metrics};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
-use wasmtime::component::InstancePre;
 
 /// One table of the configuration.
 #[derive(Clone, Debug)]
@@ -102,7 +103,9 @@ pub struct Prepared {
     pub(super) health: Health,
     pub(super) fail_policy: FailPolicy,
     pub(super) isolation: Isolation,
-    pre: InstancePre<Data>,
+    form: Form,
+    /// Processor time that making the probe took.
+    pub(super) make_time: Duration,
     /// The instance that was the probe, for the first worker.
     probe: Mutex<Option<Box<Instance>>>,
 }
@@ -123,6 +126,13 @@ pub(super) struct Shared {
     pub(super) meter: Option<Meter>,
 }
 
+impl Shared {
+    /// Bytes that one call may hand to the host before what it hands over is not even looked at.
+    pub(super) fn transfer_bytes_max(&self) -> usize {
+        self.transfer_bytes.saturating_add(TRANSFER_SLACK_BYTES)
+    }
+}
+
 /// The capabilities a filter was granted, with the state behind them.
 pub(super) struct Granted {
     grants: Grants,
@@ -131,6 +141,18 @@ pub(super) struct Granted {
 }
 
 impl Granted {
+    /// State is made for what the filter uses, and for nothing else.
+    fn new(name: &str, grants: Grants, code: &FilterCode, state: &capability::State) -> Self {
+        let uses = |capability| code.imports().contains(&capability);
+        let kv = grants.kv.filter(|_| uses(Capability::Kv));
+        let rate_limit = grants.rate_limit.filter(|_| uses(Capability::RateLimit));
+        Granted {
+            kv: kv.map(|grant| state.kv(name, grant)),
+            rate_limit: rate_limit.map(|policy| state.rate_limit(name, policy)),
+            grants,
+        }
+    }
+
     pub(super) fn has(&self, capability: Capability) -> bool {
         match capability {
             Capability::Log => self.grants.log,
@@ -154,15 +176,7 @@ impl Prepared {
         numbers: &Metrics,
     ) -> Result<Arc<Self>, LoadError> {
         let FilterSpec { name, config_json, grants, limits, fail_policy, isolation } = spec;
-        let uses = |capability| code.imports().contains(&capability);
-        let granted = Granted {
-            kv: grants.kv.filter(|_| uses(Capability::Kv)).map(|kv| capabilities.kv(&name, kv)),
-            rate_limit: grants
-                .rate_limit
-                .filter(|_| uses(Capability::RateLimit))
-                .map(|policy| capabilities.rate_limit(&name, policy)),
-            grants,
-        };
+        let granted = Granted::new(&name, grants, &code, capabilities);
         let pre = link(&name, &code, &granted)?;
         let value_bytes = granted.grants.kv.as_ref().map_or(0, |kv| kv.value_bytes);
         let transfer_bytes = limits.body_bytes.max(limits.local_reply_bytes).max(value_bytes);
@@ -181,12 +195,20 @@ impl Prepared {
             transfer_bytes,
         });
         let health = Health::new(shared.clone(), numbers.workers());
+        let presence = code.runtime.presence();
+        let form = Form::choose(&code, pre, &granted, &shared, &presence)
+            .map_err(|error| load_error(&shared.name, error))?;
         let probe = Mutex::default();
-        let prepared = Prepared { code, shared, health, fail_policy, isolation, pre, probe };
-        let presence = prepared.code.runtime.presence();
+        let make_time = Duration::ZERO;
+        let mut prepared =
+            Prepared { code, shared, health, fail_policy, isolation, form, make_time, probe };
+        let begun = thread_time();
         let instance = prepared
             .instantiate(&presence, usize::MAX)
             .map_err(|error| load_error(&prepared.shared.name, error))?;
+        if let (Some(begun), Some(ended)) = (begun, thread_time()) {
+            prepared.make_time = ended.saturating_sub(begun);
+        }
         *lock(&prepared.probe) = Some(Box::new(instance));
         Ok(Arc::new(prepared))
     }
@@ -234,6 +256,17 @@ impl Prepared {
         &self.shared.registry
     }
 
+    /// Would a worker that makes a new instance keep its other requests waiting for long? With an
+    /// instance for every exchange there is nothing to be had ahead of time.
+    pub(super) fn is_slow_to_make(&self) -> bool {
+        self.isolation == Isolation::PerWorker && self.make_time > MAKE_TIME_MAX
+    }
+
+    /// Is it run as the module inside its component?
+    pub fn runs_directly(&self) -> bool {
+        matches!(self.form, Form::Direct(_))
+    }
+
     /// What its hook calls have used since this was last asked; nothing unless they are scripted.
     pub fn take_usage(&self) -> Usage {
         self.shared.meter.as_ref().map(Meter::take).unwrap_or_default()
@@ -244,8 +277,26 @@ impl Prepared {
         presence: &Presence,
         worker: usize,
     ) -> Result<Instance, StartError> {
-        Instance::new(&self.code, &self.pre, &self.shared, presence, worker)
+        Instance::new(&self.code, &self.form, &self.shared, presence, worker)
     }
+}
+
+/// Whether a filter would link if it were granted everything it imports. Runs nothing of it.
+///
+/// # Errors
+/// It imports what no filter gets.
+pub fn check_imports(name: &str, code: &FilterCode) -> Result<(), LoadError> {
+    let per = Duration::from_secs(1);
+    let grants = Grants {
+        log: true,
+        clock: true,
+        random: true,
+        metrics: true,
+        kv: Some(kv::KvGrant::default()),
+        rate_limit: Some(rate_limit::Policy { requests: 1, per, burst: 1, keys: 1 }),
+    };
+    let state = capability::State::new(Instant::now());
+    link(name, code, &Granted::new(name, grants, code, &state)).map(drop)
 }
 
 fn load_error(name: &str, error: StartError) -> LoadError {

@@ -17,7 +17,7 @@ use wasmtime::{Engine, Result, StoreContextMut};
 /// The versions of WASI whose interfaces are taken for known.
 pub(super) const VERSION: &str = "0.2.0";
 /// Bytes that a stream takes in one write.
-const WRITE_BYTES: u64 = 4096;
+pub(super) const WRITE_BYTES: u64 = 4096;
 
 type Context<'a> = StoreContextMut<'a, Data>;
 type Streamed<T> = (std::result::Result<T, StreamError>,);
@@ -135,7 +135,7 @@ fn process(interface: &mut Interface<'_>, name: &str) -> Result<bool> {
     Ok(true)
 }
 
-fn exited(code: u8) -> wasmtime::Error {
+pub(super) fn exited(code: u8) -> wasmtime::Error {
     HostRefusal::new(format!("the guest called `exit` with code {code}"))
 }
 

@@ -9,8 +9,15 @@
 wit_bindgen::generate!({
     path: "../../wit/v0.1.0",
     world: "pillion:filter/imports@0.1.0",
+    // Lists of texts are lent, not copied.
+    ownership: Borrowing { duplicate_if_necessary: true },
     with: { "pillion:filter/types@0.1.0": crate::types },
 });
+
+/// Standard error, for the text of a failure.
+pub(crate) mod wasi {
+    wit_bindgen::generate!({ path: "wit", generate_all });
+}
 
 /// A module with the bindings of one hook. The world's name keeps the exported macros apart.
 macro_rules! hook {

@@ -1,6 +1,6 @@
 //! Time. Grant: `clock`.
 
-use std::time::Duration;
+use core::time::Duration;
 
 use crate::host;
 

@@ -1,10 +1,13 @@
-//! Configuration: from the JSON text of the filter's `config` table to the author's type.
+//! Mistakes in a configuration, with the path of their key, so that the host can point at the line of the
+//! file.
 //!
-//! A mistake carries the path of its key, so that the host can point at the line of the file.
+//! How the text of a configuration is read is not known here: `json` does it.
 
-use std::fmt;
-
-use serde::de::DeserializeOwned;
+use alloc::{
+    format,
+    string::{String, ToString},
+};
+use core::fmt;
 
 /// A mistake in the filter's configuration. The host reports it at the line of `key`.
 ///
@@ -55,7 +58,7 @@ impl fmt::Display for ConfigError {
     }
 }
 
-impl std::error::Error for ConfigError {}
+impl core::error::Error for ConfigError {}
 
 impl From<crate::Error> for ConfigError {
     fn from(error: crate::Error) -> Self {
@@ -75,26 +78,10 @@ impl From<crate::KvError> for ConfigError {
     }
 }
 
-/// Reads the author's type from JSON text.
-pub(crate) fn parse<T: DeserializeOwned>(json: &str) -> Result<T, ConfigError> {
-    let mut deserializer = serde_json::Deserializer::from_str(json);
-    serde_path_to_error::deserialize(&mut deserializer).map_err(|error| {
-        let path = error.path().to_string();
-        let key = if path == "." { String::new() } else { path };
-        ConfigError { key, message: without_position(error.inner()) }
-    })
-}
-
-/// The text of an error without its place in the JSON, which the user has never seen.
-fn without_position(error: &serde_json::Error) -> String {
-    let text = error.to_string();
-    let suffix = format!(" at line {} column {}", error.line(), error.column());
-    text.strip_suffix(&suffix).unwrap_or(&text).to_owned()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::json::parse;
 
     #[derive(Debug, serde::Deserialize)]
     #[serde(deny_unknown_fields)]

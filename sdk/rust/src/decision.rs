@@ -3,7 +3,7 @@
 //! The shapes are those of the WIT interface `types`. Nothing here checks a local response: the host
 //! does, and a refused one is a failure of the filter.
 
-use std::borrow::Cow;
+use alloc::{borrow::Cow, string::String, vec::Vec};
 
 /// A field line: a name and its exact value.
 #[derive(Debug, Clone, PartialEq, Eq)]

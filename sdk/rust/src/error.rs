@@ -3,7 +3,8 @@
 //! The kinds mirror the error types of the WIT interfaces. Mistakes in the configuration have a type
 //! of their own: `config.rs`.
 
-use std::fmt;
+use alloc::{format, string::String};
+use core::fmt;
 
 /// What a hook returns.
 pub type Result<T, E = Error> = core::result::Result<T, E>;
@@ -67,7 +68,7 @@ impl fmt::Display for EditError {
     }
 }
 
-impl std::error::Error for EditError {}
+impl core::error::Error for EditError {}
 
 /// Why the host refused an edit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]

@@ -3,28 +3,43 @@
 //! A component has one filter, kept here from its first call on. The attribute exports the hooks that
 //! are written; this file implements all of them for every filter.
 
-use std::{any::Any, cell::Cell, marker::PhantomData, time::Duration};
+use alloc::{boxed::Box, string::String, vec::Vec};
+use core::{any::Any, cell::Cell, marker::PhantomData, time::Duration};
 
 use crate::{
     BodyDecision, Chunk, Decision, Error, Filter, Outcome, Request, Response, Result, Trailers,
-    bindings, config, message::Body,
+    bindings, failure, json, message::Body,
 };
 
 /// Stands for the filter `F` towards the generated export macros.
 #[doc(hidden)]
 pub struct Exported<F>(PhantomData<F>);
 
-thread_local! {
-    /// Leaked: it lives as long as the instance, and what needs no drop needs no registered destructor.
-    static FILTER: Cell<Option<&'static mut dyn Any>> = const { Cell::new(None) };
-}
+/// Says in the component which SDK made it; the host shows it to people.
+#[used]
+#[unsafe(link_section = "pillion-sdk")]
+static MARK: [u8; MARK_TEXT.len()] = {
+    let mut mark = [0; MARK_TEXT.len()];
+    mark.copy_from_slice(MARK_TEXT.as_bytes());
+    mark
+};
+const MARK_TEXT: &str = concat!("pillion-sdk ", env!("CARGO_PKG_VERSION"), " (Rust)");
+
+/// Leaked: it lives as long as the instance.
+static FILTER: Instance = Instance(Cell::new(None));
+
+/// The filter, while no hook has it.
+struct Instance(Cell<Option<&'static mut dyn Any>>);
+
+// SAFETY: a component has one thread.
+unsafe impl Sync for Instance {}
 
 /// Runs a hook on the filter of this component; an error ends the call as a failure of the filter.
 ///
-/// The impossible traps without a text: a `panic!` would link the printing of panics, and with it WASI,
-/// into filters that have no panic of their own.
+/// The impossible traps without a text. There is no `panic!` here: it would link the standard library's
+/// printing of panics into filters that have no panic of their own.
 fn hook<F: Filter, R>(name: &str, run: impl FnOnce(&mut F) -> Result<R>) -> R {
-    let present = FILTER.take().or_else(|| Some(keep(F::__without_config()?)));
+    let present = FILTER.0.take().or_else(|| Some(keep(F::__without_config()?)));
     let Some(filter) = present else {
         // `configure` was not called.
         core::arch::wasm32::unreachable()
@@ -34,7 +49,7 @@ fn hook<F: Filter, R>(name: &str, run: impl FnOnce(&mut F) -> Result<R>) -> R {
         core::arch::wasm32::unreachable()
     };
     let result = run(present);
-    FILTER.set(Some(filter));
+    FILTER.0.set(Some(filter));
     match result {
         Ok(result) => result,
         Err(error) => fail(name, &error),
@@ -47,20 +62,20 @@ fn keep<F: Filter>(filter: F) -> &'static mut dyn Any {
 
 #[cold]
 fn fail(hook: &str, error: &Error) -> ! {
-    panic!("hook `{hook}` failed: {error}")
+    failure::end(format_args!("hook `{hook}` failed: {error}"))
 }
 
 impl<F: Filter> bindings::configure::exports::pillion::filter::configure::Guest for Exported<F> {
     fn configure(
         config: String,
     ) -> Result<(), bindings::configure::exports::pillion::filter::configure::ConfigError> {
-        let filter = config::parse(&config).and_then(F::new).map_err(|error| {
+        let filter = json::parse(&config).and_then(F::new).map_err(|error| {
             bindings::configure::exports::pillion::filter::configure::ConfigError {
                 key: error.key,
                 message: error.message,
             }
         })?;
-        FILTER.set(Some(keep(filter)));
+        FILTER.0.set(Some(keep(filter)));
         Ok(())
     }
 }

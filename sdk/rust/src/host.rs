@@ -45,7 +45,7 @@ pub(crate) mod log {
 }
 
 pub(crate) mod clock {
-    use std::time::Duration;
+    use core::time::Duration;
 
     use crate::bindings::pillion::filter::clock;
 
@@ -76,10 +76,6 @@ pub(crate) mod metrics {
         }
     }
 
-    fn owned(labels: &[&str]) -> Vec<String> {
-        labels.iter().map(|&label| label.to_owned()).collect()
-    }
-
     pub(crate) fn define(
         kind: Kind,
         name: &str,
@@ -91,11 +87,11 @@ pub(crate) mod metrics {
             Kind::Gauge => metrics::Kind::Gauge,
             Kind::Histogram => metrics::Kind::Histogram,
         };
-        metrics::define(kind, name, help, &owned(labels)).map_err(error)
+        metrics::define(kind, name, help, labels).map_err(error)
     }
 
     pub(crate) fn report(metric: u32, labels: &[&str], value: f64) -> Result<(), MetricError> {
-        metrics::report(metric, &owned(labels), value).map_err(error)
+        metrics::report(metric, labels, value).map_err(error)
     }
 }
 
@@ -134,7 +130,7 @@ pub(crate) mod kv {
 }
 
 pub(crate) mod rate_limit {
-    use std::time::Duration;
+    use core::time::Duration;
 
     use crate::{
         bindings::pillion::filter::rate_limit,

@@ -1,7 +1,8 @@
 //! A map kept by the host: shared by the workers, kept over a swap, gone with the process. Grant:
 //! `kv`, with `entries` (10,000) and `value` (64 KiB). One namespace a filter name.
 
-use std::time::Duration;
+use alloc::vec::Vec;
+use core::time::Duration;
 
 use crate::{KvError, host};
 

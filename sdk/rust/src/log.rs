@@ -7,7 +7,8 @@
 //! log::warn!("tenant `{}` has no quota", "acme");
 //! ```
 
-use std::fmt;
+use alloc::string::ToString;
+use core::fmt;
 
 use crate::host;
 

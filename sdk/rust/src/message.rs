@@ -3,7 +3,8 @@
 //! They hold nothing: every method asks the host. That they cannot be made or kept by an author is
 //! what makes a call in the wrong phase fail to compile. Rules and limits are the host's.
 
-use std::{marker::PhantomData, time::Duration};
+use alloc::{string::String, vec::Vec};
+use core::{marker::PhantomData, time::Duration};
 
 use crate::{EditError, Field, NoteError, host};
 

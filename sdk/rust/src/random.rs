@@ -1,5 +1,7 @@
 //! Cryptographically secure random bytes. Grant: `random`.
 
+use alloc::vec::Vec;
+
 use crate::host;
 
 /// This many random bytes, at most 4 KiB; more is a failure of the filter.

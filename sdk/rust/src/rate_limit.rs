@@ -1,7 +1,7 @@
 //! Token buckets kept by the host: exact across workers and kept over a swap. Grant: `rate-limit`,
 //! with `requests`, `per` and `burst`, which size every bucket of this filter.
 
-use std::time::Duration;
+use core::time::Duration;
 
 use crate::host;
 

@@ -89,16 +89,17 @@ pub fn load(path: &Path) -> Result<CaseFile, Diagnostics> {
     // Opening a named pipe would wait for its writer.
     if std::fs::metadata(path).is_ok_and(|it| !it.is_file()) {
         let name = path.display().to_string();
-        let help = "name case files, or directories with case files in them";
-        return Err(Diagnostic::about_file(&name, "it is not a regular file", help).into());
+        return Err(Diagnostic::about_file(&name, "it is not a regular file", HELP).into());
     }
-    let (name, source, text) = super::read_text(path, &WHAT)?;
+    let (name, source, text) = super::read_text(path, &WHAT, HELP)?;
     parse_source(&text, &name, source, &|variable| std::env::var(variable).ok())
 }
 
+/// What to do about a file that cannot be read.
+const HELP: &str = "name case files, or directories with case files in them";
+
 const WHAT: FileKind = FileKind {
     noun: "case file",
-    unreadable: "name case files, or directories with case files in them",
     too_large: "divide it, and put long bodies into files of their own",
 };
 

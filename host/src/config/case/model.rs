@@ -239,6 +239,8 @@ pub struct TextWanted {
     pub is: Option<String>,
     /// With these in it.
     pub contains: Vec<String>,
+    /// Without these in it.
+    pub lacks: Vec<String>,
     /// Found by this.
     pub matches: Option<Regex>,
 }

@@ -10,7 +10,7 @@ fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
 }
 
 fn seen(kind: u8, stream: u32) -> FrameSeen {
-    FrameSeen { kind, stream, code: 8 }
+    FrameSeen { kind, flags: 0, stream, code: 8 }
 }
 
 const PING: u8 = 6;
@@ -103,12 +103,12 @@ async fn resets_that_a_client_provokes_count_like_its_own() {
     let now = Instant::now();
     let mut tally = Tally::new(Side::Server, &limits, now);
     for _ in 0..limits.resets {
-        let provoked = FrameSeen { kind: RST_STREAM, stream: 1, code: 1 };
+        let provoked = FrameSeen { kind: RST_STREAM, flags: 0, stream: 1, code: 1 };
         tally.outbound(provoked, provoked.rejects()).unwrap();
-        let ours = FrameSeen { kind: RST_STREAM, stream: 1, code: 8 };
+        let ours = FrameSeen { kind: RST_STREAM, flags: 0, stream: 1, code: 8 };
         tally.outbound(ours, ours.rejects()).unwrap();
     }
-    let provoked = FrameSeen { kind: RST_STREAM, stream: 1, code: 5 };
+    let provoked = FrameSeen { kind: RST_STREAM, flags: 0, stream: 1, code: 5 };
     assert_eq!(tally.outbound(provoked, provoked.rejects()), Err(Violation::Resets));
 }
 

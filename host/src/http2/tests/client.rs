@@ -209,6 +209,22 @@ fn requests_beyond_a_goaway_may_be_sent_again() {
 }
 
 #[test]
+fn a_server_begins_with_its_settings() {
+    run(async {
+        let (near, mut far) = pipe();
+        let client = Client::handshake(near, limits()).await.unwrap();
+        let mut response = send_get(&client);
+        settle().await;
+        // HEADERS with END_STREAM and `:status 204`.
+        far.write_all(&[0, 0, 1, 1, 5, 0, 0, 0, 1, 0x89]).await.unwrap();
+        assert!(matches!(error_of(&mut response).await, RequestError::Io(_)));
+        let failure = client.take_failure();
+        let preface = Some(ConnectionError::Violation(Violation::Preface));
+        assert_eq!(format!("{failure:?}"), format!("{preface:?}"));
+    });
+}
+
+#[test]
 fn a_lost_connection_fails_its_requests() {
     run(async {
         let (near, far) = pipe();

@@ -114,6 +114,11 @@ fn hello() -> Vec<u8> {
 }
 
 const CALM: Option<u32> = Some(0xb);
+/// How a connection ends of which the client only fell silent.
+const SILENT: &str = "the peer did not answer a ping";
+/// How one ends on which the `h2` crate found a flood.
+const EXCESSIVE: &str =
+    "the peer broke the HTTP/2 protocol: detected excessive load generating behavior";
 
 #[test]
 fn rapid_resets_end_the_connection() {
@@ -131,7 +136,7 @@ fn rapid_resets_end_the_connection() {
         let ended = run(attack(limits(), exchanges(count)));
         assert_eq!(ended.requests, count as usize);
         // What ended it came later.
-        assert_eq!(ended.error.as_deref(), Some("the peer did not answer a ping"));
+        assert_eq!(ended.error.as_deref(), Some(SILENT));
     }
     let ended = run(attack(limits(), exchanges(201)));
     assert_eq!(ended.error.as_deref(), Some("too many streams were reset"));
@@ -146,17 +151,34 @@ fn rapid_resets_end_the_connection() {
 
 #[test]
 fn streams_reset_before_they_are_accepted_are_bounded() {
-    let mut burst = hello();
-    for n in 0..30 {
-        burst.extend(opened(2 * n + 1));
-        burst.extend(reset(2 * n + 1));
+    for count in [19, 20, 21] {
+        let mut burst = hello();
+        for n in 0..count {
+            burst.extend(opened(2 * n + 1));
+            burst.extend(reset(2 * n + 1));
+        }
+        let ended = run(attack(Http2Limits::default(), vec![burst]));
+        let (error, goaway) = if count <= 20 { (SILENT, None) } else { (EXCESSIVE, CALM) };
+        assert_eq!(ended.error.as_deref(), Some(error), "{count}");
+        assert_eq!(ended.goaway, goaway, "{count}");
     }
-    let ended = run(attack(Http2Limits::default(), vec![burst]));
-    assert_eq!(
-        ended.error.as_deref(),
-        Some("the peer broke the HTTP/2 protocol: detected excessive load generating behavior")
-    );
-    assert_eq!(ended.goaway, CALM);
+}
+
+#[test]
+fn streams_reset_for_errors_of_the_client_are_bounded() {
+    let limits = || Http2Limits { error_resets: 5, ..Http2Limits::default() };
+    for count in [4, 5, 6] {
+        let mut parts = vec![hello()];
+        for n in 0..count {
+            // No `:method`.
+            parts.push(frame(HEADERS, END_STREAM_AND_HEADERS, 2 * n + 1, &HEAD[1..]));
+        }
+        let ended = run(attack(limits(), parts));
+        let (error, goaway) = if count <= 5 { (SILENT, None) } else { (EXCESSIVE, CALM) };
+        assert_eq!(ended.error.as_deref(), Some(error), "{count}");
+        assert_eq!(ended.goaway, goaway, "{count}");
+        assert_eq!(ended.resets.len(), 5.min(count as usize));
+    }
 }
 
 #[test]
@@ -181,7 +203,7 @@ fn floods_of_control_frames_end_the_connection() {
     };
     for count in [47, 48] {
         let ended = run(attack(limits(), pings(count)));
-        assert_eq!(ended.error.as_deref(), Some("the peer did not answer a ping"), "{count}");
+        assert_eq!(ended.error.as_deref(), Some(SILENT), "{count}");
     }
     let ended = run(attack(limits(), pings(49)));
     assert_eq!(ended.error.as_deref(), Some("too many control frames"));
@@ -207,10 +229,7 @@ fn empty_continuations_are_bounded() {
     let mut parts = vec![hello(), frame(HEADERS, 1, 1, HEAD)];
     parts.push((0..10).flat_map(|_| frame(CONTINUATION, 0, 1, &[])).collect());
     let ended = run(attack(Http2Limits::default(), parts));
-    assert_eq!(
-        ended.error.as_deref(),
-        Some("the peer broke the HTTP/2 protocol: detected excessive load generating behavior")
-    );
+    assert_eq!(ended.error.as_deref(), Some(EXCESSIVE));
     assert_eq!(ended.goaway, CALM);
 }
 
@@ -219,10 +238,7 @@ fn empty_data_frames_are_bounded() {
     let mut parts = vec![hello(), frame(HEADERS, 4, 1, HEAD)];
     parts.push((0..101).flat_map(|_| frame(0, 0, 1, &[])).collect());
     let ended = run(attack(Http2Limits::default(), parts));
-    assert_eq!(
-        ended.error.as_deref(),
-        Some("the peer broke the HTTP/2 protocol: detected excessive load generating behavior")
-    );
+    assert_eq!(ended.error.as_deref(), Some(EXCESSIVE));
     assert_eq!(ended.goaway, CALM);
 }
 
@@ -237,12 +253,9 @@ fn tiny_data_frames_are_bounded_while_nobody_reads() {
     // Each costs 255. The body is read by nobody, and dropping its reader gives the cost back, so
     // that only frames on their way count.
     let ended = run(attack_unread(limits(100 * 255), parts()));
-    assert_eq!(ended.as_deref(), Some("the peer did not answer a ping"));
+    assert_eq!(ended.as_deref(), Some(SILENT));
     let ended = run(attack_unread(limits(100 * 255 - 1), parts()));
-    assert_eq!(
-        ended.as_deref(),
-        Some("the peer broke the HTTP/2 protocol: detected excessive load generating behavior")
-    );
+    assert_eq!(ended.as_deref(), Some(EXCESSIVE));
 }
 
 /// Like `attack`, with a server that holds bodies and reads none.
@@ -284,11 +297,29 @@ fn more_streams_than_allowed_are_refused() {
 
 #[test]
 fn a_preface_comes_in_time() {
-    let ended = run(attack(Http2Limits::default(), vec![PREFACE[..10].to_vec()]));
-    assert_eq!(ended.error.as_deref(), Some("the connection preface was not completed in time"));
-    assert_eq!(ended.after.as_secs(), 5);
+    // The client's settings belong to it (RFC 9113 section 3.4).
+    let settings = hello();
+    for length in [10, PREFACE.len(), PREFACE.len() + 5, settings.len() - 1] {
+        let ended = run(attack(Http2Limits::default(), vec![settings[..length].to_vec()]));
+        let error = "the connection preface was not completed in time";
+        assert_eq!(ended.error.as_deref(), Some(error), "{length} bytes");
+        assert_eq!(ended.after.as_secs(), 5, "{length} bytes");
+    }
+    let ended = run(attack(Http2Limits::default(), vec![settings]));
+    assert_eq!(ended.error.as_deref(), Some(SILENT));
     let ended = run(attack(Http2Limits::default(), vec![b"GET / HTTP/1.1\r\n\r\n".to_vec()]));
     assert!(ended.error.is_some_and(|error| error.contains("protocol")));
+}
+
+#[test]
+fn the_first_frame_is_the_settings() {
+    for first in [frame(PING, 0, 0, &[0; 8]), opened(1), frame(SETTINGS, 1, 0, &[])] {
+        let ended = run(attack(Http2Limits::default(), vec![[PREFACE, &first].concat()]));
+        let error = "the peer did not begin with its settings";
+        assert_eq!(ended.error.as_deref(), Some(error), "{first:?}");
+        assert_eq!(ended.goaway, Some(1), "PROTOCOL_ERROR");
+        assert_eq!((ended.requests, ended.after.as_secs()), (0, 0));
+    }
 }
 
 #[test]

@@ -220,6 +220,34 @@ fn a_client_that_does_not_read_stops_the_writer() {
 }
 
 #[test]
+fn what_waits_below_a_writer_is_limited() {
+    for (bytes, left) in [(9_999, 0), (10_000, 0), (10_001, 1)] {
+        run(async {
+            let (near, far) = pipe();
+            let limits = Http2Limits { send_buffer_bytes: 10_000, ..Http2Limits::default() };
+            let answer = move |_: RequestHead, mut incoming: Incoming| async move {
+                let head = incoming.responder.response_head(&ok_head(), BodyLength::Unknown, false);
+                let mut writer = head.unwrap().unwrap();
+                writer.data(Bytes::from(vec![0; bytes])).unwrap();
+                // The connection, which would send it, is not polled before this one waits.
+                let flushed = poll_fn(|cx| Poll::Ready(writer.poll_flush(cx).is_ready())).await;
+                assert_eq!((flushed, writer.queued()), (left == 0, left), "{bytes} bytes");
+                writer.end(None).unwrap();
+                flush(&mut writer).await.unwrap();
+            };
+            serve(near, Rc::new(limits), Reports::default(), answer);
+            let (response, _) = connect(far).await.send_request(request("/"), true).unwrap();
+            let mut body = response.await.unwrap().into_body();
+            let mut received = 0;
+            while let Some(data) = body.data().await {
+                received += data.unwrap().len();
+            }
+            assert_eq!(received, bytes);
+        });
+    }
+}
+
+#[test]
 fn a_body_that_breaks_its_promise_resets_the_stream() {
     run(async {
         let (near, far) = pipe();

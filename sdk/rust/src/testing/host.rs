@@ -10,7 +10,7 @@ use super::{
     metrics::Metrics,
     store::Store,
 };
-use crate::{ConfigError, Filter, config, log::Level, rate_limit::Policy};
+use crate::{ConfigError, Filter, json, log::Level, rate_limit::Policy};
 
 /// A fake host. Clones are the same host, and so are the filters loaded from it: like the instances of
 /// one filter they share buckets, `kv`, metrics and the clock.
@@ -108,7 +108,7 @@ impl Host {
     /// What the filter, or reading its configuration, finds wrong.
     pub fn load<F: Filter>(&self, config: serde_json::Value) -> Result<Loaded<F>, ConfigError> {
         let config = config.to_string();
-        let make = || config::parse::<F::Config>(&config).and_then(F::new);
+        let make = || json::parse::<F::Config>(&config).and_then(F::new);
         let (filter, _) = fake::run(self, None, make);
         Ok(Loaded { filter: Rc::new(RefCell::new(filter?)), host: self.clone() })
     }

@@ -1,0 +1,266 @@
+//! Calls into a module: parameters are lowered, answers lifted, what the guest handed over is freed.
+
+use super::memory::{bytes, elements, give, no_such_case, text, too_large, value, word};
+use crate::chain::{Hook, Outcome};
+use crate::wasm::instance::{Data, HostRefusal};
+use crate::wasm::types::{BodyDecision, ConfigError, Field, HeadDecision, LocalResponse};
+use std::time::Duration;
+use wasmtime::{Instance, Result, Store, TypedFunc, WasmParams, WasmResults};
+
+/// The hooks of a module's instance; those it does not export are absent.
+pub(in crate::wasm) struct Hooks {
+    configure: Option<Answering<(u32, u32)>>,
+    on_request: Option<Answering<()>>,
+    on_request_body: Option<Answering<(u32, u32, u32)>>,
+    on_request_trailers: Option<TypedFunc<(), ()>>,
+    on_response: Option<Answering<()>>,
+    on_response_body: Option<Answering<(u32, u32, u32)>>,
+    on_response_trailers: Option<TypedFunc<(), ()>>,
+    on_complete: Option<TypedFunc<Completed, ()>>,
+}
+
+/// `on-complete.outcome`, flattened.
+type Completed = (u32, u32, u32, u32, u32, u32, u64, u64, u64, u32, u64);
+
+/// A hook that answers with the place of its answer, and the function that takes it back.
+struct Answering<P> {
+    call: TypedFunc<P, u32>,
+    post_return: Option<TypedFunc<u32, ()>>,
+}
+
+impl Hooks {
+    /// The hooks, which `names` are the exported names of.
+    pub(super) fn find(
+        instance: &Instance,
+        store: &mut Store<Data>,
+        names: &[Option<Box<str>>; Hook::ALL.len()],
+    ) -> Result<Self> {
+        let mut finder = Finder { instance, store, names };
+        Ok(Hooks {
+            configure: finder.answering(Hook::Configure)?,
+            on_request: finder.answering(Hook::OnRequest)?,
+            on_request_body: finder.answering(Hook::OnRequestBody)?,
+            on_request_trailers: finder.find(Hook::OnRequestTrailers)?,
+            on_response: finder.answering(Hook::OnResponse)?,
+            on_response_body: finder.answering(Hook::OnResponseBody)?,
+            on_response_trailers: finder.find(Hook::OnResponseTrailers)?,
+            on_complete: finder.find(Hook::OnComplete)?,
+        })
+    }
+
+    /// `configure`; nothing to do where it is not exported.
+    pub(in crate::wasm) fn configure(
+        &self,
+        store: &mut Store<Data>,
+        json: &str,
+    ) -> Result<std::result::Result<(), ConfigError>> {
+        let Some(hook) = &self.configure else { return Ok(Ok(())) };
+        let (at, length) = hand_over(store, json.as_bytes())?;
+        hook.call(store, (at, length), |memory, answer, mut budget| {
+            let result = value::<20>(memory, answer, 4)?;
+            Ok(match result[0] {
+                0 => Ok(()),
+                1 => Err(ConfigError {
+                    key: budget.text(memory, word(result, 4), word(result, 8))?,
+                    message: budget.text(memory, word(result, 12), word(result, 16))?,
+                }),
+                _ => return Err(no_such_case()),
+            })
+        })
+    }
+
+    /// `on-request` and `on-response`.
+    pub(in crate::wasm) fn head(
+        &self,
+        hook: Hook,
+        store: &mut Store<Data>,
+    ) -> Result<HeadDecision> {
+        let found = match hook {
+            Hook::OnRequest => &self.on_request,
+            Hook::OnResponse => &self.on_response,
+            _ => &None,
+        };
+        let found = found.as_ref().ok_or_else(|| absent(hook))?;
+        found.call(store, (), |memory, answer, mut budget| {
+            Ok(match value::<1>(memory, answer, 4)?[0] {
+                0 => HeadDecision::Proceed,
+                1 => HeadDecision::SkipBody,
+                2 => HeadDecision::WaitForBody,
+                3 => {
+                    let decision = value::<24>(memory, answer, 4)?;
+                    HeadDecision::Respond(budget.local_response(memory, &decision[4..])?)
+                }
+                _ => return Err(no_such_case()),
+            })
+        })
+    }
+
+    /// `on-request-body` and `on-response-body`.
+    pub(in crate::wasm) fn body(
+        &self,
+        hook: Hook,
+        store: &mut Store<Data>,
+        chunk: &[u8],
+        last: bool,
+    ) -> Result<BodyDecision> {
+        let found = match hook {
+            Hook::OnRequestBody => &self.on_request_body,
+            Hook::OnResponseBody => &self.on_response_body,
+            _ => &None,
+        };
+        let found = found.as_ref().ok_or_else(|| absent(hook))?;
+        let (at, length) = hand_over(store, chunk)?;
+        found.call(store, (at, length, u32::from(last)), |memory, answer, mut budget| {
+            let decision = value::<24>(memory, answer, 4)?;
+            Ok(match decision[0] {
+                0 => BodyDecision::Pass,
+                1 => {
+                    let bytes = budget.bytes(memory, word(decision, 4), word(decision, 8))?;
+                    BodyDecision::Replace(bytes)
+                }
+                2 => BodyDecision::Hold,
+                3 => BodyDecision::Respond(budget.local_response(memory, &decision[4..])?),
+                _ => return Err(no_such_case()),
+            })
+        })
+    }
+
+    /// `on-request-trailers` and `on-response-trailers`.
+    pub(in crate::wasm) fn trailers(&self, hook: Hook, store: &mut Store<Data>) -> Result<()> {
+        let found = match hook {
+            Hook::OnRequestTrailers => &self.on_request_trailers,
+            Hook::OnResponseTrailers => &self.on_response_trailers,
+            _ => &None,
+        };
+        found.as_ref().ok_or_else(|| absent(hook))?.call(store, ())
+    }
+
+    /// `on-complete`.
+    pub(in crate::wasm) fn complete(
+        &self,
+        store: &mut Store<Data>,
+        outcome: &Outcome,
+    ) -> Result<()> {
+        let found = self.on_complete.as_ref().ok_or_else(|| absent(Hook::OnComplete))?;
+        let (error, length) = match outcome.error {
+            Some(error) => hand_over(store, error.as_bytes())?,
+            None => (0, 0),
+        };
+        let nanoseconds = |time: Duration| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
+        let outcome = (
+            u32::from(outcome.status.is_some()),
+            u32::from(outcome.status.unwrap_or(0)),
+            u32::from(outcome.complete),
+            u32::from(outcome.error.is_some()),
+            error,
+            length,
+            outcome.request_bytes,
+            outcome.response_bytes,
+            nanoseconds(outcome.duration),
+            u32::from(outcome.upstream.is_some()),
+            outcome.upstream.map_or(0, nanoseconds),
+        );
+        found.call(store, outcome)
+    }
+}
+
+impl<P: WasmParams> Answering<P> {
+    /// Calls, lifts the answer with `lift`, and lets the guest free it.
+    #[inline]
+    fn call<T>(
+        &self,
+        store: &mut Store<Data>,
+        parameters: P,
+        lift: impl FnOnce(&[u8], u32, Budget) -> Result<T>,
+    ) -> Result<T> {
+        let answer = self.call.call(&mut *store, parameters)?;
+        let guest = store.data().guest.as_ref().ok_or_else(not_in_place)?;
+        let memory = guest.memory;
+        let (memory, data) = memory.data_and_store_mut(&mut *store);
+        let lifted = lift(memory, answer, Budget(data.shared.transfer_bytes_max()))?;
+        if let Some(post_return) = &self.post_return {
+            post_return.call(store, answer)?;
+        }
+        Ok(lifted)
+    }
+}
+
+/// Bytes that an answer may still hand over: what is larger is not even read.
+struct Budget(usize);
+
+impl Budget {
+    fn spend(&mut self, bytes: usize) -> Result<()> {
+        self.0 = self.0.checked_sub(bytes).ok_or_else(too_large)?;
+        Ok(())
+    }
+
+    fn bytes(&mut self, memory: &[u8], at: u32, length: u32) -> Result<Vec<u8>> {
+        self.spend(length as usize)?;
+        bytes(memory, at, length).map(<[u8]>::to_vec)
+    }
+
+    fn text(&mut self, memory: &[u8], at: u32, length: u32) -> Result<String> {
+        self.spend(length as usize)?;
+        text(memory, at, length).map(str::to_owned)
+    }
+
+    /// `record` is `types.local-response` as it stands in memory: 20 bytes.
+    fn local_response(&mut self, memory: &[u8], record: &[u8]) -> Result<LocalResponse> {
+        let status = u16::from_le_bytes([record[0], record[1]]);
+        let (at, count) = (word(record, 4), word(record, 8));
+        self.spend((count as usize).saturating_mul(std::mem::size_of::<Field>()))?;
+        let fields = elements(memory, at, count, 16)?.chunks_exact(16);
+        let headers = fields.map(|field| {
+            Ok(Field {
+                name: self.text(memory, word(field, 0), word(field, 4))?,
+                value: self.bytes(memory, word(field, 8), word(field, 12))?,
+            })
+        });
+        let headers = headers.collect::<Result<Vec<Field>>>()?;
+        let body = self.bytes(memory, word(record, 12), word(record, 16))?;
+        Ok(LocalResponse { status, headers, body })
+    }
+}
+
+/// Puts a parameter into the guest's memory. Its allocator may call nothing of the host.
+fn hand_over(store: &mut Store<Data>, bytes: &[u8]) -> Result<(u32, u32)> {
+    let guest = store.data_mut().guest.take().ok_or_else(not_in_place)?;
+    let given = give(&mut *store, &guest, bytes);
+    store.data_mut().guest = Some(guest);
+    given
+}
+
+fn not_in_place() -> wasmtime::Error {
+    HostRefusal::new("a hook was called while another one runs")
+}
+
+fn absent(hook: Hook) -> wasmtime::Error {
+    HostRefusal::new(format!("`{}` is not exported", hook.name()))
+}
+
+struct Finder<'f> {
+    instance: &'f Instance,
+    store: &'f mut Store<Data>,
+    names: &'f [Option<Box<str>>; Hook::ALL.len()],
+}
+
+impl Finder<'_> {
+    fn find<P: WasmParams, R: WasmResults>(
+        &mut self,
+        hook: Hook,
+    ) -> Result<Option<TypedFunc<P, R>>> {
+        let Some(name) = &self.names[hook as usize] else { return Ok(None) };
+        self.instance.get_typed_func(&mut *self.store, name).map(Some)
+    }
+
+    fn answering<P: WasmParams>(&mut self, hook: Hook) -> Result<Option<Answering<P>>> {
+        let Some(call) = self.find(hook)? else { return Ok(None) };
+        let Some(name) = &self.names[hook as usize] else { return Ok(None) };
+        let name = format!("cabi_post_{name}");
+        let post_return = match self.instance.get_func(&mut *self.store, &name) {
+            Some(function) => Some(function.typed(&*self.store)?),
+            None => None,
+        };
+        Ok(Some(Answering { call, post_return }))
+    }
+}
