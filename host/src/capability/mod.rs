@@ -12,7 +12,7 @@ pub mod random;
 pub mod rate_limit;
 pub mod sources;
 
-pub use sources::{Script, Sources};
+pub use sources::{Asker, Script, Sources};
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
