@@ -1,0 +1,44 @@
+//! Medians, percentiles and straight lines.
+
+/// The middle one; of an even number the upper.
+pub(crate) fn median(figures: &[f64]) -> Option<f64> {
+    percentile(figures, 0.5)
+}
+
+/// The figure below which this part of them lies.
+pub(crate) fn percentile(figures: &[f64], part: f64) -> Option<f64> {
+    let mut sorted = figures.to_vec();
+    sorted.sort_unstable_by(f64::total_cmp);
+    let last = sorted.len().checked_sub(1)?;
+    let index = (sorted.len() as f64 * part) as usize;
+    sorted.get(index.min(last)).copied()
+}
+
+/// The straight line through points, by least squares.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Line {
+    pub(crate) slope: f64,
+    pub(crate) start: f64,
+    /// The part of the variation that the line explains: 1 where all points are on it.
+    pub(crate) fit: f64,
+}
+
+/// None: fewer than three points, or all above one another.
+pub(crate) fn line(points: &[(f64, f64)]) -> Option<Line> {
+    if points.len() < 3 {
+        return None;
+    }
+    let count = points.len() as f64;
+    let x_mean = points.iter().map(|(x, _)| x).sum::<f64>() / count;
+    let y_mean = points.iter().map(|(_, y)| y).sum::<f64>() / count;
+    let x_spread: f64 = points.iter().map(|(x, _)| (x - x_mean).powi(2)).sum();
+    let y_spread: f64 = points.iter().map(|(_, y)| (y - y_mean).powi(2)).sum();
+    if x_spread == 0.0 {
+        return None;
+    }
+    let slope = points.iter().map(|(x, y)| (x - x_mean) * (y - y_mean)).sum::<f64>() / x_spread;
+    let start = y_mean - slope * x_mean;
+    let missed: f64 = points.iter().map(|(x, y)| (y - start - slope * x).powi(2)).sum();
+    let fit = if y_spread == 0.0 { 1.0 } else { 1.0 - missed / y_spread };
+    Some(Line { slope, start, fit })
+}
