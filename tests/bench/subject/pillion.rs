@@ -4,8 +4,11 @@ use super::Ends;
 use pillion_tests::Sidecar;
 use pillion_tests::sidecar::Setup;
 
+/// What is added to the plain settings.
+type Settings = fn(Setup) -> Setup;
+
 /// The settings of the roster, by name.
-pub(super) const ALL: [(&str, fn(Setup) -> Setup); 7] = [
+pub(super) const ALL: [(&str, Settings); 7] = [
     (super::PILLION, |setup| setup),
     ("Pillion, a no-op filter", |setup| no_ops(setup, 1)),
     (super::PILLION_THREE, three),
