@@ -6,9 +6,11 @@
 //! `load` and `pace` the requests, `measure` the kernel's accounting, `section/` what is measured
 //! together, `targets` what Pillion is held to, `report` the words.
 
+mod bulk;
 mod load;
 mod machine;
 mod measure;
+mod pace;
 mod plan;
 mod report;
 mod section;
@@ -55,17 +57,16 @@ async fn run(plan: &Plan) -> Result<(), String> {
     }
     let origin = subject::origin().await?;
     for section in &plan.sections {
+        let at = origin.address;
         match section {
-            Section::Cpu => section::cpu::run(plan, &roster, origin.address, &mut report).await,
-            Section::Memory => {
-                section::memory::run(plan, &roster, origin.address, &mut report).await;
-            }
-            Section::Start => section::start::run(plan, &roster, origin.address, &mut report).await,
-            Section::Swap => {}
-            Section::Latency => {}
-            Section::Bodies => {}
-            Section::Workers => {}
-            Section::Curves => {}
+            Section::Cpu => section::cpu::run(plan, &roster, at, &mut report).await,
+            Section::Memory => section::memory::run(plan, &roster, at, &mut report).await,
+            Section::Start => section::start::run(plan, &roster, at, &mut report).await,
+            Section::Swap => section::swap::run(plan, at, &mut report).await,
+            Section::Latency => section::latency::run(plan, &roster, at, &mut report).await,
+            Section::Bodies => section::bodies::run(plan, &roster, &mut report).await,
+            Section::Workers => section::workers::run(plan, at, &mut report).await,
+            Section::Curves => section::curves::run(plan, &roster, at, &mut report).await,
         }
         report.save().map_err(|error| format!("failed to save the report: {error}"))?;
     }

@@ -42,3 +42,21 @@ pub(crate) fn line(points: &[(f64, f64)]) -> Option<Line> {
     let fit = if y_spread == 0.0 { 1.0 } else { 1.0 - missed / y_spread };
     Some(Line { slope, start, fit })
 }
+
+/// How well points have to lie on a line to be called straight.
+pub(crate) const STRAIGHT_FIT: f64 = 0.95;
+/// The part of the mean that a line may rise, or fall, over all points and still be called flat.
+const FLAT_RISE: f64 = 0.1;
+
+/// What points look like, in words; `unit` is that of the slope.
+pub(crate) fn shape(points: &[(f64, f64)], unit: &str) -> Option<String> {
+    let Line { slope, start, fit } = line(points)?;
+    let reach = points.iter().map(|(x, _)| x).fold(0.0_f64, |most, x| most.max(*x));
+    let mean = points.iter().map(|(_, y)| y).sum::<f64>() / points.len() as f64;
+    let kind = match () {
+        () if (slope * reach).abs() < FLAT_RISE * mean => "flat",
+        () if fit >= STRAIGHT_FIT => "a straight line",
+        () => "not a straight line",
+    };
+    Some(format!("{kind}, {slope:.4} {unit} from {start:.2} on (R² {fit:.3})"))
+}

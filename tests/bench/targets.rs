@@ -1,7 +1,7 @@
 //! What Pillion is held to, and whether it is met: each target beside the figure measured.
 
 use crate::report::Report;
-use crate::statistics::line;
+use crate::statistics::{Line, STRAIGHT_FIT, line};
 use crate::subject::{ENVOY, ENVOY_WASM, HYPER, NGINX, PILLION, PILLION_THREE};
 use serde_json::{Value, json};
 
@@ -64,7 +64,7 @@ pub(crate) fn verdicts(report: &Report) -> Vec<Verdict> {
         most("CPU, three filters, to Envoy with none", cpu(PILLION_THREE, ENVOY), 0.65, " ×"),
         most("CPU, three filters, to Envoy's three", cpu(PILLION_THREE, ENVOY_WASM), 0.5, " ×"),
         most("one more no-op filter", filters.map(|line| line.slope), 0.3, " µs"),
-        least("ten filters on a straight line (R²)", filters.map(|line| line.fit), 0.95),
+        least("ten filters on a straight line (R²)", filters.map(|line| line.fit), STRAIGHT_FIT),
         most("RSS idle, three filters", figure("memory", PILLION_THREE, "rss_mib"), 8.0, " MiB"),
         most("anonymous part of it", figure("memory", PILLION_THREE, "anonymous_mib"), 4.0, " MiB"),
         most("RSS per idle connection", figure("connections", PILLION, "rss_kib"), 8.0, " KiB"),
@@ -91,7 +91,7 @@ pub(crate) fn verdicts(report: &Report) -> Vec<Verdict> {
 }
 
 /// The cost of no-op filters over their number.
-fn filters_line(report: &Report) -> Option<crate::statistics::Line> {
+fn filters_line(report: &Report) -> Option<Line> {
     let table = report.table("curve_filters")?;
     let points = (0..=10).filter_map(|count| {
         Some((f64::from(count), table.median(&format!("{count} filters"), "cpu_us")?))

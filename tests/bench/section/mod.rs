@@ -1,8 +1,13 @@
 //! The sections: one file for what is measured together. Each adds tables to the report.
 
+pub(crate) mod bodies;
 pub(crate) mod cpu;
+pub(crate) mod curves;
+pub(crate) mod latency;
 pub(crate) mod memory;
 pub(crate) mod start;
+pub(crate) mod swap;
+pub(crate) mod workers;
 
 use crate::report::Report;
 use crate::subject::{Proxy, Subject};

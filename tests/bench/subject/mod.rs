@@ -10,7 +10,7 @@ pub(crate) mod pillion;
 mod proxy_wasm;
 
 use crate::machine::version;
-use crate::measure::placed;
+use crate::measure::{PROXY_CPU, on, placed};
 use crate::plan::Plan;
 use pillion_tests::Sidecar;
 use pillion_tests::process::{Running, binaries, find, target};
@@ -42,7 +42,8 @@ pub(crate) struct Subject {
 
 enum How {
     Program(Box<dyn Fn(Ends) -> Command>),
-    Pillion(Box<dyn Fn(Setup) -> Setup>),
+    /// With so many workers, on as many processors.
+    Pillion(usize, Box<dyn Fn(Setup) -> Setup>),
 }
 
 /// Where a proxy listens, and what it forwards to.
@@ -68,6 +69,14 @@ impl Proxy {
         match &self.process {
             Process::Program(running) => running.id(),
             Process::Sidecar(sidecar) => sidecar.id(),
+        }
+    }
+
+    /// Ours, where it is Pillion.
+    pub(crate) fn sidecar(&self) -> Option<&Sidecar> {
+        match &self.process {
+            Process::Program(_) => None,
+            Process::Sidecar(sidecar) => Some(sidecar),
         }
     }
 
@@ -109,7 +118,7 @@ impl Roster {
             Err(reason) => roster.skipped.push(format!("Envoy: {reason}")),
         }
         for (name, with) in pillion::ALL {
-            roster.subjects.push(Subject { name, how: How::Pillion(Box::new(with)) });
+            roster.subjects.push(Subject { name, how: How::Pillion(1, Box::new(with)) });
         }
         roster
     }
@@ -157,7 +166,15 @@ impl Roster {
 impl Subject {
     /// Pillion with other settings than those of the roster.
     pub(crate) fn pillion(name: &'static str, with: impl Fn(Setup) -> Setup + 'static) -> Subject {
-        Subject { name, how: How::Pillion(Box::new(with)) }
+        Subject { name, how: How::Pillion(1, Box::new(with)) }
+    }
+
+    /// Pillion with so many workers, on as many processors.
+    pub(crate) fn workers(mut self, count: usize) -> Subject {
+        if let How::Pillion(workers, _) = &mut self.how {
+            *workers = count;
+        }
+        self
     }
 
     /// Starts it; it has answered 200 when this returns. `Err` says why it did not.
@@ -178,10 +195,10 @@ impl Subject {
                 started = Instant::now();
                 launch(command, self.name, address, true)?
             }
-            How::Pillion(with) => {
-                let setup = with(pillion::between(Ends { address, origin }));
+            How::Pillion(workers, with) => {
+                let setup = with(pillion::between(Ends { address, origin }, *workers));
                 started = Instant::now();
-                let sidecar = placed(true, || setup.launch());
+                let sidecar = on(|cpu| cpu < PROXY_CPU + workers, || setup.launch());
                 Proxy { address, process: Process::Sidecar(Box::new(sidecar)) }
             }
         };

@@ -22,9 +22,9 @@ pub(super) const ALL: [(&str, Settings); 7] = [
 const CONNECTIONS: &str = "connections_max = 50000";
 
 /// At `ends`, without filters.
-pub(crate) fn between(ends: Ends) -> Setup {
+pub(super) fn between(ends: Ends, workers: usize) -> Setup {
     let setup = Sidecar::new().address(ends.address).endpoint(ends.origin);
-    setup.runtime("workers = 1").runtime(CONNECTIONS)
+    setup.runtime(&format!("workers = {workers}")).runtime(CONNECTIONS)
 }
 
 /// The three shipped filters, each doing its work on every request and refusing none.
