@@ -135,3 +135,22 @@ fn is_whole(answer: &[u8]) -> bool {
         None => answer.ends_with(b"0\r\n\r\n"),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answer_is_whole_at_its_last_byte() {
+        let whole = [
+            &b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello"[..],
+            b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n",
+        ];
+        for answer in whole {
+            assert!(is_whole(answer));
+            for end in 0..answer.len() {
+                assert!(!is_whole(&answer[..end]), "{:?}", String::from_utf8_lossy(&answer[..end]));
+            }
+        }
+    }
+}

@@ -89,3 +89,45 @@ impl Plan {
         Duration::from_secs(if self.quick { 1 } else { 3 })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(text: &str) -> Result<Plan, String> {
+        Plan::parse(text.split_whitespace().map(str::to_owned))
+    }
+
+    #[test]
+    fn nothing_named_means_everything_at_full_length() {
+        let plan = parse("").unwrap();
+        assert_eq!((plan.sections.len(), plan.rounds, plan.quick), (SECTIONS.len(), 5, false));
+    }
+
+    #[test]
+    fn sections_rounds_and_peers_are_taken_as_named() {
+        let plan = parse("memory cpu --quick --rounds 7 --envoy /opt/envoy").unwrap();
+        assert_eq!(plan.sections, [Section::Memory, Section::Cpu]);
+        assert_eq!((plan.rounds, plan.quick), (7, true));
+        assert_eq!(plan.envoy, Some(PathBuf::from("/opt/envoy")));
+    }
+
+    #[test]
+    fn what_cannot_be_meant_is_refused() {
+        for (text, why) in [
+            ("--rounds 0", "`0` is not from 1 to 100"),
+            ("--rounds 101", "`101` is not from 1 to 100"),
+            ("--rounds", "`--rounds` needs a value"),
+            ("cup", "there is no section `cup`"),
+        ] {
+            assert_eq!(parse(text).unwrap_err(), why);
+        }
+        assert_eq!(parse("--rounds 1").unwrap().rounds, 1);
+        assert_eq!(parse("--rounds 100").unwrap().rounds, 100);
+    }
+
+    #[test]
+    fn usage_names_every_section() {
+        assert!(SECTIONS.iter().all(|(name, _)| USAGE.contains(name)));
+    }
+}

@@ -60,3 +60,36 @@ pub(crate) fn shape(points: &[(f64, f64)], unit: &str) -> Option<String> {
     };
     Some(format!("{kind}, {slope:.4} {unit} from {start:.2} on (R² {fit:.3})"))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_median_is_the_middle_one_whatever_the_order() {
+        assert_eq!(median(&[]), None);
+        assert_eq!(median(&[3.0, 1.0, 2.0]), Some(2.0));
+        assert_eq!(percentile(&(1..=100).map(f64::from).collect::<Vec<_>>(), 0.99), Some(100.0));
+        assert_eq!(percentile(&[1.0, 2.0], 1.0), Some(2.0));
+    }
+
+    #[test]
+    fn a_line_through_points_on_it_is_that_line() {
+        let line = line(&[(0.0, 1.0), (1.0, 3.0), (2.0, 5.0)]).unwrap();
+        assert!((line.slope - 2.0).abs() < 1e-9 && (line.start - 1.0).abs() < 1e-9);
+        assert!((line.fit - 1.0).abs() < 1e-9);
+        assert_eq!(super::line(&[(0.0, 1.0), (1.0, 3.0)]), None);
+        assert_eq!(super::line(&[(1.0, 1.0), (1.0, 2.0), (1.0, 3.0)]), None);
+    }
+
+    #[test]
+    fn shapes_are_told_apart() {
+        let told = |ys: [f64; 4]| {
+            let points: Vec<_> = ys.iter().enumerate().map(|(x, y)| (x as f64, *y)).collect();
+            shape(&points, "µs a step").unwrap()
+        };
+        assert!(told([10.0, 10.1, 9.9, 10.0]).starts_with("flat"));
+        assert!(told([1.0, 2.0, 3.0, 4.1]).starts_with("a straight line"));
+        assert!(told([1.0, 1.0, 1.0, 9.0]).starts_with("not a straight line"));
+    }
+}

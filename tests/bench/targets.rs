@@ -1,6 +1,7 @@
 //! What Pillion is held to, and whether it is met: each target beside the figure measured.
 
 use crate::report::Report;
+use crate::section::curves::no_op_row;
 use crate::statistics::{Line, STRAIGHT_FIT, line};
 use crate::subject::{ENVOY, ENVOY_WASM, HYPER, NGINX, PILLION, PILLION_THREE};
 use serde_json::{Value, json};
@@ -93,9 +94,8 @@ pub(crate) fn verdicts(report: &Report) -> Vec<Verdict> {
 /// The cost of no-op filters over their number.
 fn filters_line(report: &Report) -> Option<Line> {
     let table = report.table("curve_filters")?;
-    let points = (0..=10).filter_map(|count| {
-        Some((f64::from(count), table.median(&format!("{count} filters"), "cpu_us")?))
-    });
+    let points = (0..=10)
+        .filter_map(|count| Some((count as f64, table.median(&no_op_row(count), "cpu_us")?)));
     line(&points.collect::<Vec<_>>())
 }
 
@@ -120,4 +120,41 @@ pub(crate) fn json(verdicts: &[Verdict]) -> Value {
         })
     });
     each.collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn verdict(measured: Option<f64>, bound: Bound) -> Verdict {
+        Verdict { what: "speed", measured, bound, unit: " ×" }
+    }
+
+    #[test]
+    fn a_target_is_met_up_to_its_bound_and_not_beyond() {
+        for (measured, bound, met) in [
+            (Some(0.9), Bound::AtMost(1.0), Some(true)),
+            (Some(1.0), Bound::AtMost(1.0), Some(true)),
+            (Some(1.1), Bound::AtMost(1.0), Some(false)),
+            (Some(1.1), Bound::AtLeast(1.0), Some(true)),
+            (Some(1.0), Bound::AtLeast(1.0), Some(true)),
+            (Some(0.9), Bound::AtLeast(1.0), Some(false)),
+            (None, Bound::AtMost(1.0), None),
+        ] {
+            assert_eq!(verdict(measured, bound).met(), met);
+        }
+    }
+
+    #[test]
+    fn the_table_says_what_is_met_what_is_not_and_what_was_not_measured() {
+        let text = markdown(&[
+            verdict(Some(0.5), Bound::AtMost(1.05)),
+            verdict(Some(2.0), Bound::AtMost(1.05)),
+            verdict(None, Bound::AtLeast(0.9)),
+        ]);
+        let rows: Vec<&str> = text.lines().skip(2).collect();
+        assert_eq!(rows[0], "| speed | ≤ 1.05 × | 0.50 × | met |");
+        assert_eq!(rows[1], "| speed | ≤ 1.05 × | 2.00 × | **not met** |");
+        assert_eq!(rows[2], "| speed | ≥ 0.9 × | – | not measured |");
+    }
 }
