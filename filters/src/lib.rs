@@ -46,7 +46,9 @@ mod tests {
             component.windows(hook.len()).any(|window| window == hook.as_bytes())
         };
         for name in ["trace", "headers", "rate-limit"] {
-            assert!(exports(name, "configure") && exports(name, "on-request"), "{name}");
+            for hook in ["configure", "wanted-hooks", "on-request", "on-response"] {
+                assert!(exports(name, hook), "{name}: {hook}");
+            }
             assert!(!exports(name, "on-request-body"), "{name}");
         }
     }

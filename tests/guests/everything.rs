@@ -22,6 +22,10 @@ impl Filter for Guest {
         })
     }
 
+    fn wants(&self) -> Hooks {
+        Hooks::ALL
+    }
+
     fn on_request(&mut self, request: &mut Request) -> Result<Decision> {
         self.calls += 1;
         self.counter.increment(&["on-request"])?;

@@ -36,6 +36,7 @@ mod tests {
         ] {
             for hook in [
                 "configure",
+                "wanted-hooks",
                 "on-request",
                 "on-request-body",
                 "on-request-trailers",

@@ -38,6 +38,17 @@ impl Filter for Headers {
         Ok(Self { rules: config.check()? })
     }
 
+    fn wants(&self) -> Hooks {
+        let mut hooks = Hooks::NONE;
+        if !self.rules.request.is_empty() {
+            hooks = hooks.with(Hooks::ON_REQUEST);
+        }
+        if !self.rules.response.is_empty() {
+            hooks = hooks.with(Hooks::ON_RESPONSE);
+        }
+        hooks
+    }
+
     fn on_request(&mut self, request: &mut Request) -> Result<Decision> {
         for rule in &self.rules.request {
             if let Some(edit) = rule.ready(&Exchange { request, response: None }) {

@@ -32,6 +32,20 @@ fn no_rules_change_nothing() {
 }
 
 #[test]
+fn a_side_without_rules_is_not_seen() {
+    let rules = json!([{"remove": {"name": "x-tenant"}}]);
+    for (config, wanted) in [
+        (json!({}), Hooks::NONE),
+        (json!({"request": rules}), Hooks::ON_REQUEST),
+        (json!({"response": rules}), Hooks::ON_RESPONSE),
+        (json!({"request": rules, "response": rules}), Hooks::ON_REQUEST.with(Hooks::ON_RESPONSE)),
+    ] {
+        let filter = Host::new().load::<Headers>(config.clone()).unwrap();
+        assert_eq!(filter.wanted_hooks(), wanted, "{config}");
+    }
+}
+
+#[test]
 fn set_puts_one_line_in_place_of_all() {
     let rule = json!({"set": {"name": "X-Tenant", "value": "red"}});
     let exchange = on_request(rule, get().header("x-tenant", "green"));

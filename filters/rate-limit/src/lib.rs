@@ -70,6 +70,10 @@ impl Filter for RateLimit {
         })
     }
 
+    fn wants(&self) -> Hooks {
+        if self.tells_allowed() { Hooks::ALL } else { Hooks::ALL.without(Hooks::ON_RESPONSE) }
+    }
+
     fn on_request(&mut self, request: &mut Request) -> Result<Decision> {
         let (key, lacking) = match self.settings.key.of(&*request) {
             KeyOf::Whole(key) => (key, None),
@@ -90,9 +94,7 @@ impl Filter for RateLimit {
     }
 
     fn on_response(&mut self, request: &Request, response: &mut Response) -> Result<Decision> {
-        if self.tells_allowed()
-            && let Some(limit) = request.note(&self.note)
-        {
+        if let Some(limit) = request.note(&self.note) {
             // Appended: the upstream may tell limits of its own, and both fields are lists.
             response.append_header("ratelimit-policy", &self.policy_field)?;
             response.append_header("ratelimit", &limit)?;

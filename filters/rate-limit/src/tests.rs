@@ -81,6 +81,20 @@ fn allowed_responses_tell_the_limit_on_demand_beside_that_of_the_upstream() {
 }
 
 #[test]
+fn responses_are_seen_only_where_they_tell_the_limit() {
+    for (config, seen) in [
+        (json!({}), false),
+        (json!({"fields": "always"}), true),
+        (json!({"fields": "always", "mode": "shadow"}), false),
+        (json!({"fields": "never"}), false),
+    ] {
+        let wanted = load(&host(), config.clone()).wanted_hooks();
+        assert_eq!(wanted.has(Hooks::ON_RESPONSE), seen, "{config}");
+        assert!(wanted.has(Hooks::ON_REQUEST), "{config}");
+    }
+}
+
+#[test]
 fn by_default_only_refusals_tell_the_limit_and_never_is_never() {
     for fields in ["refused", "never"] {
         let filter = load(&host(), json!({"fields": fields}));

@@ -59,6 +59,14 @@ impl Filter for Trace {
         Ok(Self { settings: config.check()?, random: Random::default() })
     }
 
+    fn wants(&self) -> Hooks {
+        if self.settings.show_trace_id || self.settings.show_request_id {
+            Hooks::ALL
+        } else {
+            Hooks::ALL.without(Hooks::ON_RESPONSE)
+        }
+    }
+
     fn on_request(&mut self, request: &mut Request) -> Result<Decision> {
         let caller = self.caller(request)?;
         let context = Context::new(caller, self.settings.sample_ratio, &mut self.random);

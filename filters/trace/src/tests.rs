@@ -263,6 +263,17 @@ fn mistakes_in_the_configuration_are_named() {
 }
 
 #[test]
+fn responses_are_seen_only_where_they_get_an_id() {
+    for (response, seen) in
+        [(json!([]), false), (json!(["trace-id"]), true), (json!(["request-id"]), true)]
+    {
+        let filter = Host::new().load::<Trace>(json!({"response": response})).unwrap();
+        assert_eq!(filter.wanted_hooks().has(Hooks::ON_RESPONSE), seen, "{response}");
+        assert!(filter.wanted_hooks().has(Hooks::ON_REQUEST), "{response}");
+    }
+}
+
+#[test]
 fn values_at_the_edges_are_accepted() {
     for config in [
         json!({"sample_ratio": 0}),

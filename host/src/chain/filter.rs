@@ -9,6 +9,8 @@ use std::time::Duration;
 pub enum Hook {
     /// Once per instance, before the others.
     Configure,
+    /// Once per instance, between `configure` and the others.
+    WantedHooks,
     /// Request head complete.
     OnRequest,
     /// A chunk of the request body.
@@ -27,8 +29,9 @@ pub enum Hook {
 
 impl Hook {
     /// Every hook, in the order of an exchange.
-    pub const ALL: [Hook; 8] = [
+    pub const ALL: [Hook; 9] = [
         Hook::Configure,
+        Hook::WantedHooks,
         Hook::OnRequest,
         Hook::OnRequestBody,
         Hook::OnRequestTrailers,
@@ -42,6 +45,7 @@ impl Hook {
     pub fn name(self) -> &'static str {
         match self {
             Hook::Configure => "configure",
+            Hook::WantedHooks => "wanted-hooks",
             Hook::OnRequest => "on-request",
             Hook::OnRequestBody => "on-request-body",
             Hook::OnRequestTrailers => "on-request-trailers",
@@ -51,11 +55,16 @@ impl Hook {
             Hook::OnComplete => "on-complete",
         }
     }
+
+    /// Is it called in exchanges, and not before the first of them?
+    pub fn is_of_exchange(self) -> bool {
+        !matches!(self, Hook::Configure | Hook::WantedHooks)
+    }
 }
 
-/// The hooks a filter exports. A hook that is absent is never called and costs nothing.
+/// Hooks of a filter. A hook that is absent is never called and costs nothing.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Hooks(u8);
+pub struct Hooks(u16);
 
 impl Hooks {
     /// These and `hook`.
@@ -73,9 +82,20 @@ impl Hooks {
         Hooks(self.0 | other.0)
     }
 
+    /// Those of both.
+    pub fn intersection(self, other: Hooks) -> Self {
+        Hooks(self.0 & other.0)
+    }
+
     /// None at all?
     pub fn is_empty(self) -> bool {
         self.0 == 0
+    }
+}
+
+impl FromIterator<Hook> for Hooks {
+    fn from_iter<I: IntoIterator<Item = Hook>>(hooks: I) -> Self {
+        hooks.into_iter().fold(Hooks::default(), Hooks::with)
     }
 }
 
@@ -206,7 +226,7 @@ impl FailureKind {
 pub trait Filter {
     /// The name in the configuration.
     fn name(&self) -> &str;
-    /// What the component exports.
+    /// The hooks that are to be called, always the same.
     fn hooks(&self) -> Hooks;
     /// What a failure does to the exchange.
     fn fail_policy(&self) -> FailPolicy;

@@ -6,7 +6,6 @@ use super::instance::{Data, HostRefusal};
 use super::linker::Interface;
 use super::types::{KvError, Level, MetricError, MetricKind, Policy, Taken, Timestamp};
 use crate::capability::{Asker, clock, kv, log, metrics, random, rate_limit};
-use crate::chain::Hook;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use wasmtime::component::{WasmList, WasmStr};
@@ -49,11 +48,11 @@ pub(super) fn clock(interface: &mut Interface<'_>) -> Result<()> {
     interface.func_wrap("monotonic", |store: Context<'_>, (): ()| Ok((monotonic(store.data()),)))
 }
 
-/// Wall time of the exchange; of the moment in `configure`.
+/// Wall time of the exchange; of the moment before there is one.
 pub(super) fn now(data: &mut Data) -> Timestamp {
-    let time = match data.hook {
-        Hook::Configure => data.shared.sources.wall(),
-        _ => data.exchange_mut().now(),
+    let time = match data.hook.is_of_exchange() {
+        true => data.exchange_mut().now(),
+        false => data.shared.sources.wall(),
     };
     let clock::Timestamp { seconds, nanoseconds } = time.into();
     Timestamp { seconds, nanoseconds }

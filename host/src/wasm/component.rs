@@ -144,11 +144,13 @@ pub enum LoadError {
         /// What happened.
         why: String,
     },
-    /// `configure` trapped, or took more memory or time than it may.
-    #[error("filter `{name}` failed in `configure`: {why}")]
+    /// `configure` or `wanted-hooks` trapped, or took more memory or time than it may.
+    #[error("filter `{name}` failed in `{}`: {why}", hook.name())]
     ConfigureFailed {
         /// The filter.
         name: String,
+        /// Which of them.
+        hook: Hook,
         /// What happened.
         why: String,
     },
@@ -275,7 +277,7 @@ impl FilterCode {
             exports[hook as usize] = Some(function);
             hooks = hooks.with(hook);
         }
-        if hooks == Hooks::default().with(Hook::Configure) || hooks.is_empty() {
+        if !Hook::ALL.into_iter().any(|hook| hook.is_of_exchange() && hooks.has(hook)) {
             return Err(LoadError::NoHook { name: name.to_owned() });
         }
         let mut imports = Vec::new();
@@ -304,7 +306,7 @@ impl FilterCode {
         })
     }
 
-    /// The hooks it exports.
+    /// The hooks it exports, whether it wants them called or not.
     pub fn hooks(&self) -> Hooks {
         self.hooks
     }

@@ -333,7 +333,7 @@ impl Filter for WasmFilter {
     }
 
     fn hooks(&self) -> Hooks {
-        self.prepared.code.hooks()
+        self.prepared.hooks
     }
 
     fn fail_policy(&self) -> FailPolicy {

@@ -5,8 +5,8 @@
 use super::component::FilterCode;
 use super::direct;
 use super::instance::{Data, HostRefusal, StartError};
-use super::types::{self, BodyDecision, ConfigError, HeadDecision};
-use crate::chain::{Hook, Outcome};
+use super::types::{self, BodyDecision, ConfigError, HeadDecision, HookSet};
+use crate::chain::{self, Hook, Outcome};
 use wasmtime::component::{ComponentNamedList, Instance, Lift, Lower, TypedFunc};
 use wasmtime::{Result, Store};
 
@@ -25,6 +25,7 @@ type Configure = TypedFunc<(&'static str,), (std::result::Result<(), ConfigError
 /// Those that the component does not export are absent.
 pub(super) struct ComponentHooks {
     configure: Option<Configure>,
+    wanted_hooks: Option<TypedFunc<(), (HookSet,)>>,
     on_request: Option<HeadHook>,
     on_request_body: Option<BodyHook>,
     on_request_trailers: Option<TypedFunc<(), ()>>,
@@ -48,6 +49,18 @@ impl Hooks {
                 None => Ok(Ok(())),
             },
         }
+    }
+
+    /// `wanted-hooks`; nothing where it is not exported, which means all of them.
+    pub(super) fn wanted_hooks(&self, store: &mut Store<Data>) -> Result<Option<chain::Hooks>> {
+        let hooks = match self {
+            Hooks::Direct(hooks) => return hooks.wanted_hooks(store),
+            Hooks::Component(hooks) => hooks,
+        };
+        let Some(hook) = &hooks.wanted_hooks else { return Ok(None) };
+        let (wanted,) = hook.call(store, ())?;
+        let [bits] = wanted.as_array();
+        Ok(Some(types::wanted_hooks(bits)))
     }
 
     /// `on-request` or `on-response`.
@@ -127,6 +140,7 @@ impl ComponentHooks {
         let mut finder = Finder { code, instance, store };
         Ok(ComponentHooks {
             configure: finder.find(Hook::Configure)?,
+            wanted_hooks: finder.find(Hook::WantedHooks)?,
             on_request: finder.find(Hook::OnRequest)?,
             on_request_body: finder.find(Hook::OnRequestBody)?,
             on_request_trailers: finder.find(Hook::OnRequestTrailers)?,

@@ -13,7 +13,7 @@ use super::output::{Output, Stream};
 use super::prepared::{Granted, Shared};
 use super::types::ConfigError;
 use crate::capability::log;
-use crate::chain::{Exchange, FailureKind, Hook};
+use crate::chain::{self, Exchange, FailureKind, Hook};
 use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
@@ -40,7 +40,7 @@ pub(super) struct Crash {
 pub(super) enum StartError {
     Signature { hook: Hook, why: String },
     Start(Crash),
-    Configure(Crash),
+    Configure { hook: Hook, crash: Crash },
     Refused { key: String, message: String },
 }
 
@@ -52,8 +52,8 @@ impl StartError {
                 format!("hook `{}` does not have the contract's signature: {why}", hook.name())
             }
             StartError::Start(crash) => format!("no new instance: {}", crash.message),
-            StartError::Configure(crash) => {
-                format!("no new instance: `configure` failed: {}", crash.message)
+            StartError::Configure { hook, crash } => {
+                format!("no new instance: `{}` failed: {}", hook.name(), crash.message)
             }
             StartError::Refused { key, message } => {
                 format!("no new instance: the configuration was refused: `{key}`: {message}")
@@ -187,6 +187,7 @@ impl Form {
 pub(super) struct Instance {
     store: Store<Data>,
     hooks: Hooks,
+    wanted_hooks: Option<chain::Hooks>,
 }
 
 impl Instance {
@@ -210,25 +211,35 @@ impl Instance {
                 Hooks::Component(Box::new(hooks))
             }
         };
-        let mut instance = Instance { store, hooks };
-        instance.configure(&shared.config_json, presence)?;
+        let mut instance = Instance { store, hooks, wanted_hooks: None };
+        let configure = |hooks: &Hooks, store: &mut _| hooks.configure(store, &shared.config_json);
+        let configured = instance.call_before_exchanges(presence, Hook::Configure, configure)?;
+        if let Err(ConfigError { key, message }) = configured {
+            return Err(StartError::Refused {
+                key: log::printable(&key, REASON_BYTES_MAX).into_owned(),
+                message: log::printable(&message, log::LOG_LINE_BYTES_MAX).into_owned(),
+            });
+        }
+        instance.wanted_hooks =
+            instance.call_before_exchanges(presence, Hook::WantedHooks, Hooks::wanted_hooks)?;
         Ok(instance)
     }
 
-    fn configure(&mut self, config_json: &str, presence: &Presence) -> Result<(), StartError> {
-        let mut nothing = Box::default();
+    /// Calls a hook that prepares the instance.
+    fn call_before_exchanges<R>(
+        &mut self,
+        presence: &Presence,
+        hook: Hook,
+        call: impl FnOnce(&Hooks, &mut Store<Data>) -> wasmtime::Result<R>,
+    ) -> Result<R, StartError> {
         let time = self.store.data().shared.limits.configure_time;
-        let call = self.call(presence, Hook::Configure, time, &mut nothing, |hooks, store| {
-            hooks.configure(store, config_json)
-        });
-        match call {
-            Ok(Ok(())) => Ok(()),
-            Ok(Err(ConfigError { key, message })) => Err(StartError::Refused {
-                key: log::printable(&key, REASON_BYTES_MAX).into_owned(),
-                message: log::printable(&message, log::LOG_LINE_BYTES_MAX).into_owned(),
-            }),
-            Err(crash) => Err(StartError::Configure(crash)),
-        }
+        let answer = self.call(presence, hook, time, &mut Box::default(), call);
+        answer.map_err(|crash| StartError::Configure { hook, crash })
+    }
+
+    /// What it wants called of the hooks that it exports; nothing: all of them.
+    pub(super) fn wanted_hooks(&self) -> Option<chain::Hooks> {
+        self.wanted_hooks
     }
 
     /// Calls a hook with `exchange` in the guest's keeping, for at most `time`. After an error this
@@ -351,15 +362,16 @@ fn crash(store: &mut Store<Data>, error: &wasmtime::Error) -> Crash {
 fn out_of_time(data: &Data) -> String {
     let limits = &data.shared.limits;
     let milliseconds = |time: Duration| time.as_secs_f64() * 1e3;
-    match data.hook {
-        Hook::Configure => format!(
-            "it took longer than the limit `configure_time` of {} ms",
-            milliseconds(limits.configure_time)
-        ),
-        _ => format!(
+    if data.hook.is_of_exchange() {
+        format!(
             "it took longer than the limits `time` of {} ms or `exchange_time` of {} ms",
             milliseconds(limits.time),
             milliseconds(limits.exchange_time)
-        ),
+        )
+    } else {
+        format!(
+            "it took longer than the limit `configure_time` of {} ms",
+            milliseconds(limits.configure_time)
+        )
     }
 }

@@ -14,7 +14,7 @@ use super::linker::link;
 use super::meter::{Meter, Usage};
 use super::replacement::MAKE_TIME_MAX;
 use crate::capability::{self, Sources, kv, log, metrics, rate_limit};
-use crate::chain::FailPolicy;
+use crate::chain::{FailPolicy, Hooks};
 use crate::telemetry::{FilterStats, Metrics};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -104,6 +104,8 @@ pub struct Prepared {
     pub(super) fail_policy: FailPolicy,
     pub(super) isolation: Isolation,
     form: Form,
+    /// Those that the component exports and the probe wants called.
+    pub(super) hooks: Hooks,
     /// Processor time that making the probe took.
     pub(super) make_time: Duration,
     /// The instance that was the probe, for the first worker.
@@ -167,7 +169,7 @@ impl Granted {
 
 impl Prepared {
     /// Links, instantiates and configures: a filter that cannot do its work is refused here. Runs
-    /// guest code for up to twice `configure_time`: never call it on a worker. Its numbers are those
+    /// guest code for up to four times `configure_time`: never call it on a worker. Its numbers are those
     /// of `numbers`, shared with other generations of the same version.
     pub fn build(
         spec: FilterSpec,
@@ -198,16 +200,29 @@ impl Prepared {
         let presence = code.runtime.presence();
         let form = Form::choose(&code, pre, &granted, &shared, &presence)
             .map_err(|error| load_error(&shared.name, error))?;
+        let hooks = code.hooks();
         let probe = Mutex::default();
         let make_time = Duration::ZERO;
-        let mut prepared =
-            Prepared { code, shared, health, fail_policy, isolation, form, make_time, probe };
+        let mut prepared = Prepared {
+            code,
+            shared,
+            health,
+            fail_policy,
+            isolation,
+            form,
+            hooks,
+            make_time,
+            probe,
+        };
         let begun = thread_time();
         let instance = prepared
             .instantiate(&presence, usize::MAX)
             .map_err(|error| load_error(&prepared.shared.name, error))?;
         if let (Some(begun), Some(ended)) = (begun, thread_time()) {
             prepared.make_time = ended.saturating_sub(begun);
+        }
+        if let Some(wanted) = instance.wanted_hooks() {
+            prepared.hooks = hooks.intersection(wanted);
         }
         *lock(&prepared.probe) = Some(Box::new(instance));
         Ok(Arc::new(prepared))
@@ -304,7 +319,9 @@ fn load_error(name: &str, error: StartError) -> LoadError {
     match error {
         StartError::Signature { hook, why } => LoadError::WrongSignature { name, hook, why },
         StartError::Start(crash) => LoadError::Start { name, why: crash.message },
-        StartError::Configure(crash) => LoadError::ConfigureFailed { name, why: crash.message },
+        StartError::Configure { hook, crash } => {
+            LoadError::ConfigureFailed { name, hook, why: crash.message }
+        }
         StartError::Refused { key, message } => LoadError::Refused { name, key, message },
     }
 }

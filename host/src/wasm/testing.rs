@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use tracing_subscriber::fmt::MakeWriter;
 
 /// The types of the contract, as a component imports them.
-const TYPES: &str = r#"
+pub(super) const TYPES: &str = r#"
 (import "pillion:filter/types@0.1.0" (instance $types
   (type $f' (record (field "name" string) (field "value" (list u8))))
   (export "field" (type $f (eq $f')))

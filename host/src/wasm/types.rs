@@ -3,7 +3,7 @@
 //! Kept apart from the chain's own types, so that the chain knows no wasm: each converts at the edge.
 
 use crate::capability::{kv, metrics};
-use crate::chain;
+use crate::chain::{self, Hook, Hooks};
 use wasmtime::component::{ComponentType, Lift, Lower};
 
 /// `types.field`.
@@ -97,6 +97,32 @@ pub(super) enum BodyDecision {
     Hold,
     #[component(name = "respond")]
     Respond(LocalResponse),
+}
+
+wasmtime::component::flags! {
+    HookSet {
+        #[component(name = "on-request")]
+        const ON_REQUEST;
+        #[component(name = "on-request-body")]
+        const ON_REQUEST_BODY;
+        #[component(name = "on-request-trailers")]
+        const ON_REQUEST_TRAILERS;
+        #[component(name = "on-response")]
+        const ON_RESPONSE;
+        #[component(name = "on-response-body")]
+        const ON_RESPONSE_BODY;
+        #[component(name = "on-response-trailers")]
+        const ON_RESPONSE_TRAILERS;
+        #[component(name = "on-complete")]
+        const ON_COMPLETE;
+    }
+}
+
+/// The hooks of a `wanted-hooks.hook-set`: each has a bit, in the order of an exchange. Bits beyond
+/// them mean nothing, as the canonical ABI wants it.
+pub(super) fn wanted_hooks(bits: u32) -> Hooks {
+    let hooks = Hook::ALL.into_iter().filter(|hook| hook.is_of_exchange());
+    hooks.enumerate().filter(|(at, _)| bits & (1 << at) != 0).map(|(_, hook)| hook).collect()
 }
 
 /// `configure.config-error`.

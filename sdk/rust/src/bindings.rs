@@ -39,6 +39,11 @@ hook!(
     {}
 );
 hook!(
+    wanted_hooks,
+    "package pillion:sdk; world wanted-hooks { export pillion:filter/wanted-hooks@0.1.0; }",
+    { "pillion:filter/wanted-hooks@0.1.0/hook-set": crate::Hooks, }
+);
+hook!(
     on_request,
     "package pillion:sdk; world on-request { export pillion:filter/on-request@0.1.0; }",
     { "pillion:filter/types@0.1.0": crate::types, }

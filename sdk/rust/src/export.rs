@@ -7,8 +7,8 @@ use alloc::{boxed::Box, string::String, vec::Vec};
 use core::{any::Any, cell::Cell, marker::PhantomData, time::Duration};
 
 use crate::{
-    BodyDecision, Chunk, Decision, Error, Filter, Outcome, Request, Response, Result, Trailers,
-    bindings, failure, json, message::Body,
+    BodyDecision, Chunk, Decision, Error, Filter, Hooks, Outcome, Request, Response, Result,
+    Trailers, bindings, failure, json, message::Body,
 };
 
 /// Stands for the filter `F` towards the generated export macros.
@@ -77,6 +77,14 @@ impl<F: Filter> bindings::configure::exports::pillion::filter::configure::Guest 
         })?;
         FILTER.0.set(Some(keep(filter)));
         Ok(())
+    }
+}
+
+impl<F: Filter> bindings::wanted_hooks::exports::pillion::filter::wanted_hooks::Guest
+    for Exported<F>
+{
+    fn wanted_hooks() -> Hooks {
+        hook::<F, _>("wanted-hooks", |filter| Ok(filter.wants()))
     }
 }
 

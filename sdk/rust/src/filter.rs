@@ -3,7 +3,7 @@
 use serde::de::DeserializeOwned;
 
 use crate::{
-    BodyDecision, Chunk, ConfigError, Decision, Outcome, Request, Response, Result, Trailers,
+    BodyDecision, Chunk, ConfigError, Decision, Hooks, Outcome, Request, Response, Result, Trailers,
 };
 
 /// A filter. Write the hooks it needs under [`filter`](macro@crate::filter) and leave out the rest.
@@ -26,6 +26,52 @@ pub trait Filter: Sized + 'static {
     /// # Errors
     /// A [`ConfigError`] keeps the filter from being loaded and is shown at the line of its key.
     fn new(config: Self::Config) -> Result<Self, ConfigError>;
+
+    /// The hooks that have something to do under this configuration: the host never calls the others.
+    /// Asked once for every new instance, after [`new`](Self::new); there is no exchange. The answer
+    /// must follow from the configuration alone, as the host goes by that of the first instance.
+    /// Without this method, every hook that is written is called.
+    ///
+    /// ```
+    /// use pillion_sdk::prelude::*;
+    ///
+    /// #[derive(serde::Deserialize)]
+    /// #[serde(deny_unknown_fields)]
+    /// struct Config { server: Option<String> }
+    ///
+    /// struct Named { server: Option<String> }
+    ///
+    /// #[filter]
+    /// impl Filter for Named {
+    ///     type Config = Config;
+    ///
+    ///     fn new(config: Config) -> Result<Self, ConfigError> {
+    ///         Ok(Self { server: config.server })
+    ///     }
+    ///
+    ///     fn wants(&self) -> Hooks {
+    ///         match self.server {
+    ///             Some(_) => Hooks::ALL,
+    ///             None => Hooks::ALL.without(Hooks::ON_RESPONSE),
+    ///         }
+    ///     }
+    ///
+    ///     fn on_request(&mut self, request: &mut Request) -> Result<Decision> {
+    ///         request.remove_header("x-internal")?;
+    ///         Ok(Decision::Proceed)
+    ///     }
+    ///
+    ///     fn on_response(&mut self, _: &Request, response: &mut Response) -> Result<Decision> {
+    ///         if let Some(server) = &self.server {
+    ///             response.set_header("server", server)?;
+    ///         }
+    ///         Ok(Decision::Proceed)
+    ///     }
+    /// }
+    /// ```
+    fn wants(&self) -> Hooks {
+        Hooks::ALL
+    }
 
     /// A request head is complete. Reads and edits it, or answers locally.
     ///

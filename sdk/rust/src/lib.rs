@@ -43,6 +43,7 @@ mod config;
 mod decision;
 mod error;
 mod filter;
+mod hooks;
 mod json;
 pub mod kv;
 pub mod log;
@@ -73,11 +74,13 @@ pub use config::ConfigError;
 pub use decision::{BodyDecision, Decision, Field, LocalResponse};
 pub use error::{EditError, EditErrorKind, Error, KvError, MetricError, NoteError, Result};
 pub use filter::{Filter, NoConfig};
+pub use hooks::Hooks;
 pub use message::{Chunk, Outcome, Request, Response, Trailers};
 
 /// Exports the hooks of a filter: put it on the one `impl Filter for …` of a crate.
 ///
-/// - Each hook that is written is exported, and no other. `configure` is exported when `new` is.
+/// - Each hook that is written is exported, and no other. `configure` is exported when `new` is,
+///   `wanted-hooks` when `wants` is.
 /// - Where `new` is missing the filter takes no configuration and is made by [`Default`].
 /// - Where `type Config` is missing it is [`NoConfig`].
 pub use pillion_sdk_macros::filter;
@@ -119,7 +122,7 @@ macro_rules! no_std {
 /// What a filter needs in one line: `use pillion_sdk::prelude::*;`.
 pub mod prelude {
     pub use crate::{
-        BodyDecision, Chunk, ConfigError, Decision, EditErrorKind, Error, Field, Filter,
+        BodyDecision, Chunk, ConfigError, Decision, EditErrorKind, Error, Field, Filter, Hooks,
         LocalResponse, NoConfig, Outcome, Request, Response, Result, Trailers, clock, filter, kv,
         log, metrics, random, rate_limit,
     };
@@ -131,7 +134,7 @@ pub mod __private {
     #[cfg(target_arch = "wasm32")]
     pub use crate::bindings::{
         configure, on_complete, on_request, on_request_body, on_request_trailers, on_response,
-        on_response_body, on_response_trailers,
+        on_response_body, on_response_trailers, wanted_hooks,
     };
     #[cfg(target_arch = "wasm32")]
     pub use crate::{

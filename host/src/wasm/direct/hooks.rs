@@ -1,15 +1,17 @@
 //! Calls into a module: parameters are lowered, answers lifted, what the guest handed over is freed.
 
 use super::memory::{bytes, elements, give, no_such_case, text, too_large, value, word};
-use crate::chain::{Hook, Outcome};
+use crate::chain::{self, Hook, Outcome};
 use crate::wasm::instance::{Data, HostRefusal};
-use crate::wasm::types::{BodyDecision, ConfigError, Field, HeadDecision, LocalResponse};
+use crate::wasm::types::{self, BodyDecision, ConfigError, Field, HeadDecision, LocalResponse};
 use std::time::Duration;
 use wasmtime::{Instance, Result, Store, TypedFunc, WasmParams, WasmResults};
 
 /// The hooks of a module's instance; those it does not export are absent.
 pub(in crate::wasm) struct Hooks {
     configure: Option<Answering<(u32, u32)>>,
+    /// Its answer is no place, but the flags themselves.
+    wanted_hooks: Option<Answering<()>>,
     on_request: Option<Answering<()>>,
     on_request_body: Option<Answering<(u32, u32, u32)>>,
     on_request_trailers: Option<TypedFunc<(), ()>>,
@@ -38,6 +40,7 @@ impl Hooks {
         let mut finder = Finder { instance, store, names };
         Ok(Hooks {
             configure: finder.answering(Hook::Configure)?,
+            wanted_hooks: finder.answering(Hook::WantedHooks)?,
             on_request: finder.answering(Hook::OnRequest)?,
             on_request_body: finder.answering(Hook::OnRequestBody)?,
             on_request_trailers: finder.find(Hook::OnRequestTrailers)?,
@@ -67,6 +70,15 @@ impl Hooks {
                 _ => return Err(no_such_case()),
             })
         })
+    }
+
+    /// `wanted-hooks`; nothing where it is not exported.
+    pub(in crate::wasm) fn wanted_hooks(
+        &self,
+        store: &mut Store<Data>,
+    ) -> Result<Option<chain::Hooks>> {
+        let Some(hook) = &self.wanted_hooks else { return Ok(None) };
+        hook.call(store, (), |_, flags, _| Ok(Some(types::wanted_hooks(flags))))
     }
 
     /// `on-request` and `on-response`.

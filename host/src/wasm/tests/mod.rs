@@ -7,6 +7,7 @@ mod forms;
 mod limits;
 mod loading;
 mod replacement;
+mod wanted;
 
 use super::component::LoadError;
 use super::filter::WasmFilter;

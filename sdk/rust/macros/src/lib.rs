@@ -8,7 +8,7 @@ use proc_macro2::{Span, TokenStream as Tokens};
 use quote::{format_ident, quote};
 use syn::{Error, ImplItem, ItemImpl, Result, spanned::Spanned};
 
-/// The hooks besides `configure`, by the name of their method, which is that of their module too.
+/// The hooks of an exchange, by the name of their method, which is that of their module too.
 const HOOKS: [&str; 7] = [
     "on_request",
     "on_request_body",
@@ -78,12 +78,12 @@ fn check(item: &ItemImpl) -> Result<()> {
 
 /// The macro calls that export the hooks which are written.
 fn exports(item: &ItemImpl) -> Vec<Tokens> {
-    let configure = has_function(item, "new").then_some("configure");
-    let hooks = HOOKS.into_iter().filter(|hook| has_function(item, hook));
-    configure
+    let before = [("new", "configure"), ("wants", "wanted_hooks")];
+    before
         .into_iter()
-        .chain(hooks)
-        .map(|hook| {
+        .chain(HOOKS.map(|hook| (hook, hook)))
+        .filter(|(method, _)| has_function(item, method))
+        .map(|(_, hook)| {
             let module = format_ident!("{hook}");
             quote! {
                 ::pillion_sdk::__private::#module::export!(
@@ -151,7 +151,7 @@ mod tests {
                 fn on_complete(&mut self) {}
             }
         });
-        for hook in HOOKS.into_iter().chain(["configure"]) {
+        for hook in HOOKS.into_iter().chain(["configure", "wanted_hooks"]) {
             let export = format!("{hook} :: export !");
             let written = hook == "on_request" || hook == "on_complete";
             assert_eq!(text.contains(&export), written, "{hook} in {text}");
@@ -173,11 +173,23 @@ mod tests {
     }
 
     #[test]
+    fn wanted_hooks_are_exported_with_wants() {
+        let text = expanded(quote! {
+            impl Filter for A {
+                fn wants(&self) -> Hooks { Hooks::ALL }
+                fn on_request(&mut self) {}
+            }
+        });
+        assert!(text.contains("wanted_hooks :: export !"));
+    }
+
+    #[test]
     fn mistakes_are_named() {
         for (item, message) in [
             (quote! { impl A { fn on_request() {} } }, "goes on an `impl Filter for ...` block"),
             (quote! { struct A; }, "goes on an `impl Filter for ...` block"),
             (quote! { impl Filter for A {} }, "needs at least one hook: `on_request`"),
+            (quote! { impl Filter for A { fn wants(&self) {} } }, "needs at least one hook"),
             (quote! { impl<T> Filter for A<T> { fn on_request() {} } }, "cannot be generic"),
             (
                 quote! { impl Filter for A { type Config = C; fn on_request() {} } },

@@ -10,7 +10,8 @@ use super::{
     rules,
 };
 use crate::{
-    BodyDecision, Chunk, Decision, Filter, LocalResponse, Outcome, Result, message, message::Body,
+    BodyDecision, Chunk, Decision, Filter, Hooks, LocalResponse, Outcome, Result, message,
+    message::Body,
 };
 
 /// An exchange after the request hooks: forwarded, answered locally, or failed.
@@ -39,6 +40,7 @@ enum End<T> {
 #[derive(Debug)]
 struct Run<F> {
     filter: Rc<RefCell<F>>,
+    wanted: Hooks,
     host: Host,
     /// Absent only while a hook runs, or after one panicked.
     state: Option<InProgress>,
@@ -52,7 +54,8 @@ enum Stop {
 
 pub(super) fn begin<F: Filter>(loaded: &Loaded<F>, request: Request) -> Exchange<F> {
     let (host, filter) = (loaded.host.clone(), Rc::clone(&loaded.filter));
-    let mut run = Run { state: Some(InProgress::new(&host, &request)), filter, host };
+    let state = Some(InProgress::new(&host, &request));
+    let mut run = Run { filter, wanted: loaded.wanted, host, state };
     let end = match run.request(&request) {
         Ok(forwarded) => End::Through(forwarded),
         Err(stop) => local(stop),
@@ -178,7 +181,7 @@ impl<F: Filter> Answered<F> {
 
 impl<F: Filter> Run<F> {
     fn request(&mut self, request: &Request) -> Result<Forwarded, Stop> {
-        let decision = self.hook(Phase::Request, "on-request", |filter| {
+        let decision = self.hook(Phase::Request, "on-request", Decision::Proceed, |filter| {
             filter.on_request(&mut message::Request::token())
         })?;
         let body = self.body(Body::Request, decision, &request.chunks)?;
@@ -200,7 +203,7 @@ impl<F: Filter> Run<F> {
     fn response(&mut self, response: &Response) -> Result<Reply, Stop> {
         let fields = Fields::received(response.headers.clone());
         self.state_mut().response = Some((response.status, fields));
-        let decision = self.hook(Phase::Response, "on-response", |filter| {
+        let decision = self.hook(Phase::Response, "on-response", Decision::Proceed, |filter| {
             filter.on_response(&message::Request::token(), &mut message::Response::token())
         })?;
         let body = self.body(Body::Response, decision, &response.chunks)?;
@@ -216,6 +219,9 @@ impl<F: Filter> Run<F> {
     }
 
     fn complete(&mut self, outcome: &Outcome) -> Result<()> {
+        if !self.wanted.has(hook_of(Phase::Complete)) {
+            return Ok(());
+        }
         self.call(Phase::Complete, |filter| filter.on_complete(&message::Request::token(), outcome))
     }
 
@@ -251,16 +257,19 @@ impl<F: Filter> Run<F> {
         last: bool,
         forwarded: &mut Vec<u8>,
     ) -> Result<(), Stop> {
+        let unasked = BodyDecision::Pass;
         let decision = match body {
-            Body::Request => self.hook(Phase::RequestBody, "on-request-body", |filter| {
+            Body::Request => self.hook(Phase::RequestBody, "on-request-body", unasked, |filter| {
                 let chunk = Chunk::new(bytes, last, body);
                 filter.on_request_body(&mut message::Request::token(), chunk)
             }),
-            Body::Response => self.hook(Phase::ResponseBody, "on-response-body", |filter| {
-                let chunk = Chunk::new(bytes, last, body);
-                let response = &mut message::Response::token();
-                filter.on_response_body(&message::Request::token(), response, chunk)
-            }),
+            Body::Response => {
+                self.hook(Phase::ResponseBody, "on-response-body", unasked, |filter| {
+                    let chunk = Chunk::new(bytes, last, body);
+                    let response = &mut message::Response::token();
+                    filter.on_response_body(&message::Request::token(), response, chunk)
+                })
+            }
         }?;
         let state = self.state_mut();
         match decision {
@@ -310,17 +319,21 @@ impl<F: Filter> Run<F> {
             _ => "on-response-trailers",
         };
         self.state_mut().trailers = Fields::received(lines.to_vec());
-        self.hook(phase, name, hook)?;
+        self.hook(phase, name, (), hook)?;
         Ok(std::mem::take(&mut self.state_mut().trailers).lines().to_vec())
     }
 
-    /// Runs a hook; its error becomes the text that the panic of a component has.
+    /// Runs a hook, if it is wanted; its error becomes the text that the panic of a component has.
     fn hook<R>(
         &mut self,
         phase: Phase,
         name: &str,
+        unasked: R,
         hook: impl FnOnce(&mut F) -> Result<R>,
     ) -> Result<R, Stop> {
+        if !self.wanted.has(hook_of(phase)) {
+            return Ok(unasked);
+        }
         self.call(phase, hook)
             .map_err(|error| Stop::Failed(format!("hook `{name}` failed: {error}")))
     }
@@ -345,5 +358,18 @@ impl<F: Filter> Run<F> {
     fn note(&self, key: &str) -> Option<String> {
         let notes: &BTreeMap<String, String> = &self.state().notes;
         notes.get(key).cloned()
+    }
+}
+
+/// The hook of a phase, as a filter names it that wants it.
+fn hook_of(phase: Phase) -> Hooks {
+    match phase {
+        Phase::Request => Hooks::ON_REQUEST,
+        Phase::RequestBody => Hooks::ON_REQUEST_BODY,
+        Phase::RequestTrailers => Hooks::ON_REQUEST_TRAILERS,
+        Phase::Response => Hooks::ON_RESPONSE,
+        Phase::ResponseBody => Hooks::ON_RESPONSE_BODY,
+        Phase::ResponseTrailers => Hooks::ON_RESPONSE_TRAILERS,
+        Phase::Complete => Hooks::ON_COMPLETE,
     }
 }

@@ -10,7 +10,7 @@ use super::{
     metrics::Metrics,
     store::Store,
 };
-use crate::{ConfigError, Filter, json, log::Level, rate_limit::Policy};
+use crate::{ConfigError, Filter, Hooks, json, log::Level, rate_limit::Policy};
 
 /// A fake host. Clones are the same host, and so are the filters loaded from it: like the instances of
 /// one filter they share buckets, `kv`, metrics and the clock.
@@ -108,9 +108,13 @@ impl Host {
     /// What the filter, or reading its configuration, finds wrong.
     pub fn load<F: Filter>(&self, config: serde_json::Value) -> Result<Loaded<F>, ConfigError> {
         let config = config.to_string();
-        let make = || json::parse::<F::Config>(&config).and_then(F::new);
-        let (filter, _) = fake::run(self, None, make);
-        Ok(Loaded { filter: Rc::new(RefCell::new(filter?)), host: self.clone() })
+        let make = || {
+            let filter = json::parse::<F::Config>(&config).and_then(F::new)?;
+            Ok::<_, ConfigError>((filter.wants(), filter))
+        };
+        let (made, _) = fake::run(self, None, make);
+        let (wanted, filter) = made?;
+        Ok(Loaded { filter: Rc::new(RefCell::new(filter)), wanted, host: self.clone() })
     }
 
     /// Lets time pass on both clocks.
@@ -147,6 +151,7 @@ impl Host {
 #[derive(Debug)]
 pub struct Loaded<F> {
     pub(super) filter: Rc<RefCell<F>>,
+    pub(super) wanted: Hooks,
     pub(super) host: Host,
 }
 
@@ -154,6 +159,11 @@ impl<F: Filter> Loaded<F> {
     /// Sends a request through the request hooks. Exchanges may overlap.
     pub fn request(&self, request: Request) -> Exchange<F> {
         exchange::begin(self, request)
+    }
+
+    /// The hooks it [wants](Filter::wants): no others are called.
+    pub fn wanted_hooks(&self) -> Hooks {
+        self.wanted
     }
 
     /// The host it was loaded from.
