@@ -8,10 +8,11 @@ use std::path::{Path, PathBuf};
 use std::{env, fs};
 
 /// Files and folders below the root of the repository.
-const CARRIED: [&str; 7] = [
+const CARRIED: [&str; 8] = [
     "LICENSE",
     "sdk/rust/Cargo.toml",
     "sdk/rust/src",
+    "sdk/rust/wit",
     "sdk/rust/macros/Cargo.toml",
     "sdk/rust/macros/src",
     "wit/README.md",

@@ -23,6 +23,7 @@ pub const APP: &str = "@APP@";
 /// A sidecar to be started.
 pub struct Setup {
     whole: Option<String>,
+    address: SocketAddr,
     endpoints: Vec<String>,
     chain: Vec<String>,
     filters: String,
@@ -42,6 +43,7 @@ impl Default for Setup {
     fn default() -> Self {
         Setup {
             whole: None,
+            address: SocketAddr::from(([127, 0, 0, 1], 0)),
             endpoints: Vec::new(),
             chain: Vec::new(),
             filters: String::new(),
@@ -60,6 +62,13 @@ impl Default for Setup {
 }
 
 impl Setup {
+    /// The listener's address, where a port of the kernel's choice will not do.
+    #[must_use]
+    pub fn address(mut self, address: SocketAddr) -> Setup {
+        self.address = address;
+        self
+    }
+
     /// Adds `origin` to the endpoints of the upstream `app`.
     #[must_use]
     pub fn origin(self, origin: &Origin) -> Setup {
@@ -182,11 +191,11 @@ impl Setup {
             let app = self.endpoints.first().cloned().unwrap_or_else(|| "127.0.0.1:9".to_owned());
             return whole.replace(APP, &app);
         }
-        let Setup { runtime, listener, route, upstream, filters, extra, .. } = self;
+        let Setup { address, runtime, listener, route, upstream, filters, extra, .. } = self;
         let Setup { listener_limits, upstream_limits, chain, endpoints, .. } = self;
         let text = format!(
             "[admin]\naddress = \"127.0.0.1:0\"\n\n[runtime]\n{runtime}\n\
-             [[listener]]\nname = \"inbound\"\naddress = \"127.0.0.1:0\"\n{listener}\n\
+             [[listener]]\nname = \"inbound\"\naddress = \"{address}\"\n{listener}\n\
              [listener.limits]\n{listener_limits}\n\
              [[listener.route]]\nchain = {chain:?}\nupstream = \"app\"\n{route}\n\
              [upstream.app]\nendpoints = {endpoints:?}\n{upstream}\n\
@@ -460,6 +469,11 @@ impl Sidecar {
     /// Its resident memory in KiB.
     pub fn resident_kib(&self) -> u64 {
         resident_kib(self.process.id())
+    }
+
+    /// Has it ended by itself?
+    pub fn ended(&mut self) -> bool {
+        self.process.exit_code().is_some()
     }
 
     /// Waits for its end, and tells its exit code.

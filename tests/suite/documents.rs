@@ -62,9 +62,8 @@ fn walk(schema: &Value, path: &str, found: &mut dyn FnMut(&str, &str)) {
 fn every_example_file_in_the_documents_is_accepted() {
     for document in ["README.md", "host/CONFIGURATION.md"] {
         let text = read(document);
-        let blocks = text.split("```toml\n").skip(1).filter_map(|rest| rest.split("```").next());
         let mut count = 0;
-        for block in blocks {
+        for block in examples(&text, IsCase::No) {
             count += 1;
             let loaded = pillion::config::parse(block, "example.toml", Path::new("/"), &|_| {
                 Some("1".into())
@@ -74,6 +73,83 @@ fn every_example_file_in_the_documents_is_accepted() {
             }
         }
         assert!(count > 0, "{document} has no example");
+    }
+}
+
+#[test]
+fn every_example_of_a_case_file_in_the_documents_is_read() {
+    for document in ["README.md", "host/TESTING.md"] {
+        let text = read(document);
+        let kind = if document == "README.md" { IsCase::Yes } else { IsCase::No };
+        let mut count = 0;
+        for block in examples(&text, kind) {
+            count += 1;
+            if let Err(problems) =
+                pillion::config::case::parse(block, "example.toml", Path::new("/"), &|_| None)
+            {
+                panic!("{document}: {problems}");
+            }
+        }
+        assert!(count > 0, "{document} has no example");
+    }
+}
+
+/// Does a mark before an example say that it is a case file?
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum IsCase {
+    Yes,
+    No,
+}
+
+/// The examples in TOML of a document, those with the mark or those without.
+fn examples(text: &str, kind: IsCase) -> impl Iterator<Item = &str> {
+    let parts: Vec<&str> = text.split("```toml\n").collect();
+    let pairs: Vec<(&str, &str)> = parts.windows(2).map(|pair| (pair[0], pair[1])).collect();
+    pairs.into_iter().filter_map(move |(before, example)| {
+        let marked = before.ends_with("<!-- a case file -->\n");
+        (marked == (kind == IsCase::Yes)).then(|| example.split("```").next())?
+    })
+}
+
+/// The tables of TESTING.md, their headings, and where the schema has them.
+const CASE_TABLES: [(&str, &str); 9] = [
+    ("### The file", "/properties"),
+    ("### `case`", "/properties/case/items/properties"),
+    ("### `step`", "/properties/case/items/properties/step/items/properties"),
+    ("### `budget`", "/properties/budget/properties"),
+    ("### `request`", "/properties/case/items/properties/request/properties"),
+    ("### `upstream`", "/properties/upstream/properties"),
+    ("### `expect`", "/properties/case/items/properties/expect/properties"),
+    (
+        "### `expect.forwarded`",
+        "/properties/case/items/properties/expect/properties/forwarded/oneOf/1/properties",
+    ),
+    ("### `load_error`", "/properties/case/items/properties/load_error/properties"),
+];
+
+#[test]
+fn every_key_of_case_files_is_documented_with_its_default() {
+    let document = read("host/TESTING.md");
+    let schema = pillion::config::case::schema();
+    for (heading, pointer) in CASE_TABLES {
+        let keys = schema.pointer(pointer).and_then(Value::as_object).expect(pointer);
+        let section = document.split(&format!("\n{heading}\n")).nth(1).expect(heading);
+        let section = section.split("\n## ").next().unwrap_or_default();
+        let section = section.split("\n### ").next().unwrap_or_default();
+        let row = |key: &str| {
+            let start = format!("| `{key}` | ");
+            section.lines().find_map(|line| line.strip_prefix(start.as_str()))
+        };
+        for (key, described) in keys {
+            let told = row(key).unwrap_or_else(|| panic!("{heading} lacks `{key}`"));
+            let default = described.get("default").filter(|it| !it.is_object());
+            let told = told.split(" | ").next().unwrap_or_default();
+            if let Some(default) = default {
+                assert!(told.contains(&format!("`{default}`")), "{heading}: `{key}`: {default}");
+            }
+        }
+        let rows = section.lines().filter(|line| line.starts_with("| `")).count();
+        assert_eq!(rows, keys.len(), "{heading} has a row too many");
     }
 }
 

@@ -3,6 +3,7 @@
 
 mod access_log;
 mod admin;
+mod cases;
 mod cli;
 mod dev;
 mod documents;
@@ -22,6 +23,7 @@ mod poison;
 mod quarantine;
 mod routing;
 mod scaffold;
+mod served_cases;
 mod swap;
 mod timeouts;
 mod truncation;

@@ -12,7 +12,7 @@ pub mod random;
 pub mod rate_limit;
 pub mod sources;
 
-pub use sources::{Script, Sources};
+pub use sources::{Asker, Script, Sources};
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -70,7 +70,7 @@ impl State {
         let table = match tables.get(filter) {
             Some(table) => table.clone(),
             None => {
-                let table = Arc::new(rate_limit::Table::new(self.start, &self.sources));
+                let table = Arc::new(rate_limit::Table::new(self.start));
                 tables.insert(filter.into(), table.clone());
                 table
             }

@@ -1,7 +1,7 @@
 //! The `random` capability: bytes of a cryptographic generator, seeded and reseeded by the
 //! operating system, one a thread; or of a script.
 
-use super::Sources;
+use super::{Asker, Sources};
 
 /// Bytes of one call.
 pub const RANDOM_BYTES_MAX: u32 = 4 * 1024;
@@ -14,12 +14,12 @@ pub struct TooManyBytes {
 }
 
 /// So many random bytes.
-pub fn bytes(sources: &Sources, length: u32) -> Result<Vec<u8>, TooManyBytes> {
+pub fn bytes(sources: &Sources, asker: Asker, length: u32) -> Result<Vec<u8>, TooManyBytes> {
     if length > RANDOM_BYTES_MAX {
         return Err(TooManyBytes { asked: length });
     }
     let mut bytes = vec![0; length as usize];
-    sources.fill(&mut bytes);
+    sources.fill(asker, &mut bytes);
     Ok(bytes)
 }
 
@@ -30,9 +30,13 @@ mod tests {
     #[test]
     fn a_call_gives_at_most_four_kibibytes() {
         for length in [0, 1, RANDOM_BYTES_MAX - 1, RANDOM_BYTES_MAX] {
-            assert_eq!(bytes(&Sources::System, length).unwrap().len(), length as usize);
+            assert_eq!(
+                bytes(&Sources::System, Asker::Filter, length).unwrap().len(),
+                length as usize
+            );
         }
-        let refused = bytes(&Sources::System, RANDOM_BYTES_MAX + 1).unwrap_err().to_string();
+        let refused =
+            bytes(&Sources::System, Asker::Filter, RANDOM_BYTES_MAX + 1).unwrap_err().to_string();
         assert_eq!(refused, "`random.bytes` was asked for 4097 bytes; at most 4096 a call");
     }
 }

@@ -8,10 +8,10 @@
 //! Unit: one token is `per` in nanoseconds many parts, so that `requests` parts flow in each
 //! nanosecond. Nothing is ever rounded as time passes, however often a bucket is looked at.
 
-use super::{SHARDS, Sources, locked, nanoseconds_since};
+use super::{SHARDS, locked, nanoseconds_since};
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeSet, HashMap};
-use std::hash::{BuildHasherDefault, Hasher};
+use std::hash::{BuildHasher, BuildHasherDefault, Hasher, RandomState};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -129,8 +129,8 @@ impl Buckets {
 #[derive(Debug)]
 pub(super) struct Table {
     start: Instant,
-    /// Unknown outside, so that nobody can look for keys that collide.
-    secret: [u8; 32],
+    /// Two keyed hashes, whose keys are unknown outside: nobody can look for keys that collide.
+    hashers: [RandomState; 2],
     /// Buckets in all shards. Never above the `keys` of the policy that adds one.
     buckets: AtomicUsize,
     /// For new keys while all buckets are in use.
@@ -139,12 +139,10 @@ pub(super) struct Table {
 }
 
 impl Table {
-    pub(super) fn new(start: Instant, sources: &Sources) -> Self {
-        let mut secret = [0; 32];
-        sources.fill(&mut secret);
+    pub(super) fn new(start: Instant) -> Self {
         Table {
             start,
-            secret,
+            hashers: Default::default(),
             buckets: AtomicUsize::new(0),
             shared: Mutex::default(),
             shards: Default::default(),
@@ -153,9 +151,8 @@ impl Table {
 
     /// What stands for a key of any length: no key costs more memory than another.
     fn digest(&self, key: &str) -> Digest {
-        let hash = blake3::keyed_hash(&self.secret, key.as_bytes());
-        let (half, _) = hash.as_bytes().split_first_chunk().expect("a hash has 32 bytes");
-        Digest(u128::from_le_bytes(*half))
+        let [high, low] = &self.hashers;
+        Digest(u128::from(high.hash_one(key)) << 64 | u128::from(low.hash_one(key)))
     }
 
     fn shard(&self, key: Digest) -> &Mutex<Shard> {
@@ -176,7 +173,7 @@ impl Table {
     }
 }
 
-/// 128 bits of a keyed hash of the key.
+/// 128 bits of keyed hashes (SipHash) of the key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Digest(u128);
 
@@ -333,7 +330,7 @@ mod tests {
 
     fn buckets(policy: Policy) -> (Buckets, Instant) {
         let start = Instant::now();
-        (Buckets::new(policy, Arc::new(Table::new(start, &Sources::System))), start)
+        (Buckets::new(policy, Arc::new(Table::new(start))), start)
     }
 
     fn count(buckets: &Buckets) -> usize {

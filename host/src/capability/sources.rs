@@ -10,6 +10,16 @@ use std::time::{Duration, Instant, SystemTime};
 /// How far a script's monotonic clock moves with each look at it.
 const LOOK: Duration = Duration::from_micros(1);
 
+/// Who asks for random bytes. Under a script each has numbers of its own: a filter that runs natively
+/// has no guest's library beside it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Asker {
+    /// The filter, through the capability.
+    Filter,
+    /// The standard library of its language, through WASI.
+    Library,
+}
+
 /// Where time and random bytes come from.
 #[derive(Clone, Debug, Default)]
 pub enum Sources {
@@ -54,18 +64,26 @@ impl Sources {
     }
 
     /// Fills `bytes` at random.
-    pub fn fill(&self, bytes: &mut [u8]) {
+    pub fn fill(&self, asker: Asker, bytes: &mut [u8]) {
         match self {
             Sources::System => rand::Rng::fill_bytes(&mut rand::rng(), bytes),
-            Sources::Script(script) => script.fill(bytes),
+            Sources::Script(_) => bytes.chunks_mut(8).for_each(|part| {
+                part.copy_from_slice(&self.number(asker).to_le_bytes()[..part.len()]);
+            }),
         }
     }
 
     /// Eight random bytes as a number.
-    pub fn number(&self) -> u64 {
+    pub fn number(&self, asker: Asker) -> u64 {
         match self {
             Sources::System => rand::Rng::next_u64(&mut rand::rng()),
-            Sources::Script(script) => script.number(),
+            Sources::Script(script) => {
+                let mut now = locked(&script.now);
+                match asker {
+                    Asker::Filter => now.random.next(),
+                    Asker::Library => now.library.next(),
+                }
+            }
         }
     }
 
@@ -90,13 +108,29 @@ struct Now {
     wall: SystemTime,
     /// Since `start`.
     elapsed: Duration,
-    random: u64,
+    random: Numbers,
+    library: Numbers,
+}
+
+/// A Weyl sequence through a mixing function (SplitMix64).
+#[derive(Debug)]
+struct Numbers(u64);
+
+impl Numbers {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut mixed = self.0;
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        mixed ^ (mixed >> 31)
+    }
 }
 
 impl Script {
     /// At `wall`, with the random numbers of `seed`.
     pub fn new(wall: SystemTime, seed: u64) -> Self {
-        let now = Now { wall, elapsed: Duration::ZERO, random: seed };
+        let (random, library) = (Numbers(seed), Numbers(!seed));
+        let now = Now { wall, elapsed: Duration::ZERO, random, library };
         Script { start: Instant::now(), now: Mutex::new(now) }
     }
 
@@ -121,22 +155,6 @@ impl Script {
     /// Where its wall clock stands.
     pub fn wall(&self) -> SystemTime {
         locked(&self.now).wall
-    }
-
-    fn fill(&self, bytes: &mut [u8]) {
-        for part in bytes.chunks_mut(8) {
-            part.copy_from_slice(&self.number().to_le_bytes()[..part.len()]);
-        }
-    }
-
-    /// The next number of a Weyl sequence through a mixing function (SplitMix64).
-    fn number(&self) -> u64 {
-        let mut now = locked(&self.now);
-        now.random = now.random.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = now.random;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^ (mixed >> 31)
     }
 }
 
@@ -169,15 +187,19 @@ mod tests {
         let bytes = |seed| {
             let mut bytes = [0; 19];
             let (_, sources) = script(seed);
-            sources.fill(&mut bytes);
-            (bytes, sources.number())
+            sources.fill(Asker::Filter, &mut bytes);
+            (bytes, sources.number(Asker::Filter))
         };
         assert_eq!(bytes(7), bytes(7));
         assert_ne!(bytes(7), bytes(8));
         // The first numbers of SplitMix64 with seed 0, as its authors publish them.
         let (_, sources) = script(0);
-        assert_eq!(sources.number(), 0xe220_a839_7b1d_cdaf);
-        assert_eq!(sources.number(), 0x6e78_9e6a_a1b9_65f4);
+        assert_eq!(sources.number(Asker::Filter), 0xe220_a839_7b1d_cdaf);
+        assert_eq!(sources.number(Asker::Filter), 0x6e78_9e6a_a1b9_65f4);
+        // What a guest's library asks for leaves them alone.
+        let (_, sources) = script(0);
+        assert_ne!(sources.number(Asker::Library), sources.number(Asker::Library));
+        assert_eq!(sources.number(Asker::Filter), 0xe220_a839_7b1d_cdaf);
     }
 
     #[test]
@@ -188,8 +210,9 @@ mod tests {
         assert!(sources.instant() >= before && sources.monotonic() >= before);
         assert!(sources.script().is_none());
         let mut bytes = [[0; 32]; 2];
-        bytes.iter_mut().for_each(|bytes| sources.fill(bytes));
+        bytes.iter_mut().for_each(|bytes| sources.fill(Asker::Filter, bytes));
         assert_ne!(bytes[0], bytes[1]);
-        assert_ne!(sources.number(), sources.number());
+        assert_ne!(sources.number(Asker::Filter), sources.number(Asker::Filter));
+        assert_ne!(sources.number(Asker::Library), sources.number(Asker::Library));
     }
 }

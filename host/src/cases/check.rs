@@ -131,7 +131,12 @@ impl Check {
         };
         match &wanted.value {
             BodyWanted::Bytes(bytes) if bytes != seen => {
-                differs(shown_bytes(bytes), shown_bytes(seen), Some(shown::toml_body(seen)));
+                let (expected, got) = shown::bodies(bytes, seen);
+                differs(expected, got, Some(shown::toml_body(seen)));
+            }
+            BodyWanted::File(bytes) if bytes != seen => {
+                let (expected, got) = shown::bodies(bytes, seen);
+                differs(expected, got, None);
             }
             BodyWanted::Length(length) if *length != seen.len() as u64 => differs(
                 format!("{length} bytes"),
@@ -151,7 +156,10 @@ impl Check {
                     differs(shown::json(value), format!("no JSON: {}", shown_bytes(seen)), None);
                 }
             },
-            BodyWanted::Bytes(_) | BodyWanted::Length(_) | BodyWanted::Like(_) => {}
+            BodyWanted::Bytes(_)
+            | BodyWanted::File(_)
+            | BodyWanted::Length(_)
+            | BodyWanted::Like(_) => {}
         }
     }
 
@@ -324,6 +332,7 @@ pub(super) fn like(wanted: &TextWanted, seen: &[u8]) -> bool {
     let seen = String::from_utf8_lossy(seen);
     wanted.is.as_ref().is_none_or(|is| *is == seen)
         && wanted.contains.iter().all(|part| seen.contains(part.as_str()))
+        && !wanted.lacks.iter().any(|part| seen.contains(part.as_str()))
         && wanted.matches.as_ref().is_none_or(|regex| regex.is_match(&seen))
 }
 

@@ -73,7 +73,7 @@ impl<'p> Playing<'p> {
         exchange.listener = Arc::from(request.listener.as_str());
         exchange.phase = Phase::RequestHead;
         for (key, text) in &request.notes {
-            // One that is over a limit is not there, as if the earlier filter had been refused.
+            // The case file was checked.
             let _ = exchange.set_note(key, text);
         }
         exchange.phase = Phase::Outside;

@@ -31,9 +31,7 @@ impl Components {
         let source = self.instead.as_ref().unwrap_or(&file.filter);
         let name = name_of(source);
         let code = read(source).and_then(|bytes| {
-            self.compiler
-                .load(&name, &bytes)
-                .map_err(|error| Problem { message: chain(&error), help: None })
+            self.compiler.load(&name, &bytes).map_err(|error| Problem::Refused(chain(&error)))
         });
         Loading { name, code }
     }
@@ -49,9 +47,11 @@ pub(super) fn component_path(file: &CaseFile) -> Option<PathBuf> {
 
 /// Why there is no code.
 #[derive(Clone)]
-struct Problem {
-    message: String,
-    help: Option<String>,
+enum Problem {
+    /// The component cannot be read; what to do about it.
+    Unreadable { message: String, help: &'static str },
+    /// It is none that can be loaded.
+    Refused(String),
 }
 
 /// A filter that can be loaded again and again, or the reason why not.
@@ -59,6 +59,19 @@ struct Problem {
 pub(super) struct Loading {
     name: Arc<str>,
     code: Result<Arc<FilterCode>, Problem>,
+}
+
+impl Loading {
+    /// Is there no component at all? Then no case says anything about it.
+    pub(super) fn unreadable(&self, file: &CaseFile) -> Option<Diagnostic> {
+        match &self.code {
+            Err(Problem::Unreadable { message, help }) => {
+                let help = Some((*help).to_owned());
+                Some(Diagnostic { help, ..file.locate("filter", message.clone()) })
+            }
+            Err(Problem::Refused(_)) | Ok(_) => None,
+        }
+    }
 }
 
 /// A filter that was not loaded.
@@ -121,8 +134,9 @@ impl Loading {
     }
 
     fn load(&self, file: &CaseFile, case: &Case) -> Result<Player, Refusal> {
-        let code = self.code.clone().map_err(|Problem { message, help }| {
-            let diagnostic = Diagnostic { help, ..file.locate("filter", message.clone()) };
+        let code = self.code.clone().map_err(|problem| {
+            let (Problem::Refused(message) | Problem::Unreadable { message, .. }) = problem;
+            let diagnostic = file.locate("filter", message.clone());
             Refusal { diagnostic, message, key: None }
         })?;
         let setup = &case.setup;
@@ -171,18 +185,17 @@ fn read(source: &FilterSource) -> Result<Cow<'static, [u8]>, Problem> {
     match source {
         FilterSource::Builtin(name) => match pillion_filters::shipped(name) {
             Some(shipped) => Ok(shipped.component.into()),
-            None => Err(Problem {
+            None => Err(Problem::Unreadable {
                 message: format!("there is no shipped filter `{name}`"),
-                help: Some("name one of the shipped filters, or a component".to_owned()),
+                help: "name one of the shipped filters, or a component",
             }),
         },
-        FilterSource::File(path) => read_component(path).map(Cow::Owned).map_err(|error| Problem {
-            message: format!("failed to read component `{}`: {error}", path.display()),
-            help: Some(
-                "build the filter, or correct the path; it is relative to this file, or to a \
-                 directory above it"
-                    .to_owned(),
-            ),
-        }),
+        FilterSource::File(path) => {
+            read_component(path).map(Cow::Owned).map_err(|error| Problem::Unreadable {
+                message: format!("failed to read component `{}`: {error}", path.display()),
+                help: "build the filter, or correct the path; it is relative to this file, or to a \
+                       directory above it",
+            })
+        }
     }
 }

@@ -187,6 +187,11 @@ pub fn run(paths: &[PathBuf], components: &Components, options: &Options) -> Rep
     Report { files }
 }
 
+/// Does `work` with log lines and failures of filters on this thread kept for [`play::Player`].
+pub fn recording<T>(work: impl FnOnce() -> T) -> T {
+    tracing::dispatcher::with_default(&capture::dispatch(), work)
+}
+
 /// A case that was played.
 struct Played {
     case: CaseReport,
@@ -248,6 +253,10 @@ fn play_case(file: &CaseFile, case: &Case, loading: &Loading) -> Played {
     let judged = |findings: Vec<Finding>| {
         if findings.is_empty() { Verdict::Passed } else { Verdict::Failed(findings) }
     };
+    if let Some(problem) = loading.unreadable(file) {
+        let case = report(Verdict::Broken, 0, Usage::default());
+        return Played { case, problems: vec![problem] };
+    }
     if let Some(wanted) = &case.load_error {
         let found = loading.check_refusal(file, case, wanted);
         let findings = found.into_iter().map(|mismatch| finding(file, "", mismatch)).collect();

@@ -66,7 +66,7 @@ pub struct Forwarded {
 }
 
 /// A filter of its own, and the world it lives in, for one case.
-pub(super) struct Player {
+pub struct Player {
     script: Arc<Script>,
     prepared: Arc<Prepared>,
     chain: Chain,
@@ -74,12 +74,11 @@ pub(super) struct Player {
 }
 
 impl Player {
-    /// Links, instantiates and configures the filter.
-    pub(super) fn load(
-        case: &Case,
-        spec: FilterSpec,
-        code: Arc<FilterCode>,
-    ) -> Result<Self, LoadError> {
+    /// Links, instantiates and configures the filter. Belongs to the thread that calls it.
+    ///
+    /// # Errors
+    /// The filter cannot be used as the case sets it up.
+    pub fn load(case: &Case, spec: FilterSpec, code: Arc<FilterCode>) -> Result<Self, LoadError> {
         let script = Arc::new(Script::new(case.now, case.seed));
         let state = capability::State::scripted(script.clone());
         let numbers = Metrics::new(1, UNIX_EPOCH);
@@ -89,8 +88,9 @@ impl Player {
         Ok(Player { script, prepared, chain, level: case.setup.log_level })
     }
 
-    /// Sends the request of `step` once.
-    pub(super) fn exchange(&self, step: &Step) -> (Observed, Usage) {
+    /// Sends the request of `step` once: what came of it, and what its hook calls used. Log lines and
+    /// failures are seen under the subscriber of a run ([`super::recording`]) alone.
+    pub fn exchange(&self, step: &Step) -> (Observed, Usage) {
         let stats = self.prepared.stats();
         let refused_before = stats.failures(FailureKind::Unavailable);
         let (mut observed, captured) =
@@ -111,7 +111,7 @@ impl Player {
     }
 
     /// Moves the clocks.
-    pub(super) fn advance(&self, by: Duration) {
+    pub fn advance(&self, by: Duration) {
         self.script.advance(by);
     }
 }

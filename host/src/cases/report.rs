@@ -28,7 +28,8 @@ pub fn text(report: &Report, detail: Detail) -> String {
         for problem in &file.problems {
             let _ = writeln!(out, "\n{}", indented(&problem.to_string()));
         }
-        out.push('\n');
+        out.truncate(out.trim_end().len());
+        out.push_str("\n\n");
     }
     let Counts { passed, failed, broken } = report.counts();
     let _ = write!(out, "{passed} passed, {failed} failed");
@@ -42,7 +43,7 @@ fn text_of_case(out: &mut String, case: &CaseReport, detail: Detail) {
     let word = match case.verdict {
         Verdict::Passed => "ok  ",
         Verdict::Failed(_) => "FAIL",
-        Verdict::Broken => "????",
+        Verdict::Broken => "----",
     };
     let _ = write!(out, "  {word}  {}", case.name);
     if detail == Detail::Usage && case.exchanges > 0 {

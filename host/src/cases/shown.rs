@@ -8,24 +8,42 @@ use crate::config::case::{FailureWanted, LogWanted, TextWanted, Wanted, encode};
 use serde_json::Value;
 use std::fmt::Write;
 
-/// Bytes of a text that are shown.
+/// Bytes of a line that are shown.
 const SHOWN_BYTES_MAX: usize = 4 << 10;
+/// Bytes of a text that are shown.
+const TEXT_BYTES_MAX: usize = 64 << 10;
+/// Bytes of a body that is compared as a whole.
+const BODY_BYTES_MAX: usize = TEXT_BYTES_MAX;
+/// Bytes of a longer one that are shown from where it differs.
+const AROUND_BYTES: usize = 64;
 
-/// A text in quotes; one with line breaks as its lines.
+/// A text in quotes; one of several lines as these.
 pub(super) fn shown_text(text: &str) -> String {
-    if text.contains('\n') {
-        let lines = text.split_inclusive('\n').map(|line| {
-            let (line, end) = match line.strip_suffix('\n') {
-                Some(line) => (line, ""),
-                None => (line, "⏎ missing"),
-            };
-            format!("{}{end}", printable(line, SHOWN_BYTES_MAX))
-        });
+    let kept = &text[..text.floor_char_boundary(TEXT_BYTES_MAX)];
+    if kept.len() < text.len() {
+        return format!("{}\n… {} bytes in all", shown_text(kept), text.len());
+    }
+    let whole = text.strip_suffix('\n');
+    if whole.unwrap_or(text).contains('\n') {
+        let lines: Vec<_> = text.lines().map(|line| printable(line, SHOWN_BYTES_MAX)).collect();
         // A text that ends in a line break is the usual case, and needs no remark.
-        let lines: Vec<String> = lines.collect();
-        return lines.join("\n").replace("⏎ missing", " (and no line break)");
+        let end = if whole.is_some() { "" } else { " (and no line break)" };
+        return format!("{}{end}", lines.join("\n"));
     }
     format!("\"{}\"", printable(text, SHOWN_BYTES_MAX))
+}
+
+/// Two bodies that differ: whole, or where one is long, where they begin to differ.
+pub(super) fn bodies(expected: &[u8], got: &[u8]) -> (String, String) {
+    if expected.len().max(got.len()) <= BODY_BYTES_MAX {
+        return (shown_bytes(expected), shown_bytes(got));
+    }
+    let alike = expected.iter().zip(got).take_while(|(one, other)| one == other).count();
+    let around = |body: &[u8]| {
+        let part = &body[alike..body.len().min(alike + AROUND_BYTES)];
+        format!("{} bytes, from byte {alike} on: {}", body.len(), shown_bytes(part))
+    };
+    (around(expected), around(got))
 }
 
 /// Bytes as text where they are one, as Base64 otherwise.
@@ -59,6 +77,7 @@ pub(super) fn conditions(wanted: &TextWanted) -> String {
         all.push(shown_text(is));
     }
     all.extend(wanted.contains.iter().map(|part| format!("contains {}", shown_text(part))));
+    all.extend(wanted.lacks.iter().map(|part| format!("lacks {}", shown_text(part))));
     if let Some(regex) = &wanted.matches {
         all.push(format!("matches '{}'", printable(regex.as_str(), SHOWN_BYTES_MAX)));
     }
@@ -67,7 +86,10 @@ pub(super) fn conditions(wanted: &TextWanted) -> String {
 
 /// Is it one exact text, which another could take the place of?
 pub(super) fn is_exact(wanted: &TextWanted) -> bool {
-    wanted.is.is_some() && wanted.contains.is_empty() && wanted.matches.is_none()
+    wanted.is.is_some()
+        && wanted.contains.is_empty()
+        && wanted.lacks.is_empty()
+        && wanted.matches.is_none()
 }
 
 /// What the lines of a field have to meet.
@@ -189,4 +211,55 @@ pub(super) fn toml_value(value: &Value) -> Option<String> {
 /// Text that a person can read: no control characters but those of layout.
 fn is_plain(text: &str) -> bool {
     text.chars().all(|it| !it.is_control() || matches!(it, '\n' | '\t' | '\r'))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn texts_are_shown_whole_up_to_a_limit() {
+        for (bytes, cut) in
+            [(TEXT_BYTES_MAX - 1, false), (TEXT_BYTES_MAX, false), (TEXT_BYTES_MAX + 1, true)]
+        {
+            let shown = shown_text(&"a\n".repeat(bytes.div_ceil(2))[..bytes]);
+            assert_eq!(shown.contains("bytes in all"), cut, "{bytes}");
+        }
+        let long = "x".repeat(SHOWN_BYTES_MAX + 1);
+        assert_eq!(shown_text(&long), format!("\"{}…\"", "x".repeat(SHOWN_BYTES_MAX)));
+        assert_eq!(shown_text("one\n"), "\"one\\n\"");
+        assert_eq!(shown_text("one\ntwo\n"), "one\ntwo");
+        assert_eq!(shown_text("one\ntwo"), "one\ntwo (and no line break)");
+        assert_eq!(shown_text("\u{1b}[31m"), "\"\\u{1b}[31m\"");
+    }
+
+    #[test]
+    fn long_bodies_are_shown_from_where_they_differ() {
+        let body =
+            |bytes: usize, last: &str| format!("{}{last}", "x".repeat(bytes - 1)).into_bytes();
+        for (bytes, whole) in
+            [(BODY_BYTES_MAX - 1, true), (BODY_BYTES_MAX, true), (BODY_BYTES_MAX + 1, false)]
+        {
+            let (expected, got) = bodies(&body(bytes, "a"), &body(bytes, "b"));
+            assert_eq!(expected.starts_with("\"xxx"), whole, "{bytes}");
+            if !whole {
+                let at = format!("{bytes} bytes, from byte {} on: ", bytes - 1);
+                assert_eq!((expected, got), (format!("{at}\"a\""), format!("{at}\"b\"")));
+            }
+        }
+    }
+
+    #[test]
+    fn what_toml_is_given_it_reads_back() {
+        for text in ["", "plain", "\"quoted\" \\ \n\t\r", "\u{0}\u{1b}\u{7f}\u{85}ü\u{1F600}"] {
+            let read: toml::Table = format!("a = {}", toml_text(text)).parse().unwrap();
+            assert_eq!(read["a"].as_str(), Some(text));
+        }
+        let value = serde_json::json!({"a b": [1, -2, 2.5, true, "x\n"], "c": {"d": []}});
+        let read: toml::Table = format!("a = {}", toml_value(&value).unwrap()).parse().unwrap();
+        assert_eq!(serde_json::to_value(&read["a"]).unwrap(), value);
+        for odd in [serde_json::json!(null), serde_json::json!([null]), u64::MAX.into()] {
+            assert_eq!(toml_value(&odd), None);
+        }
+    }
 }

@@ -15,7 +15,10 @@ pub const CHAIN_FILTERS_MAX: usize = 32;
 #[derive(Clone, Default)]
 pub struct Chain {
     filters: Vec<Rc<dyn Filter>>,
-    hooks: Hooks,
+    /// Of each filter: asked for once.
+    hooks: Vec<Hooks>,
+    /// Of all of them.
+    union: Hooks,
 }
 
 /// A set of filters of one chain, by index.
@@ -67,8 +70,9 @@ impl Chain {
     /// A chain of these filters; at most [`CHAIN_FILTERS_MAX`], which the configuration checks.
     pub fn new(filters: Vec<Rc<dyn Filter>>) -> Self {
         assert!(filters.len() <= CHAIN_FILTERS_MAX, "the configuration bounds a chain");
-        let hooks = filters.iter().fold(Hooks::default(), |all, filter| all.union(filter.hooks()));
-        Chain { filters, hooks }
+        let hooks: Vec<Hooks> = filters.iter().map(|filter| filter.hooks()).collect();
+        let union = hooks.iter().fold(Hooks::default(), |all, hooks| all.union(*hooks));
+        Chain { filters, hooks, union }
     }
 
     /// The filter at `index`.
@@ -88,7 +92,7 @@ impl Chain {
 
     /// Does any filter have this hook?
     pub fn has(&self, hook: Hook) -> bool {
-        self.hooks.has(hook)
+        self.union.has(hook)
     }
 
     /// Runs the request hooks in file order. The first response or closed failure ends the pass.
@@ -97,7 +101,7 @@ impl Chain {
         for (index, filter) in self.filters.iter().enumerate() {
             progress.saw_request = index + 1;
             progress.sees_response = index;
-            if filter.hooks().has(Hook::OnRequest) {
+            if self.hooks[index].has(Hook::OnRequest) {
                 let decision = call(exchange, index, Phase::RequestHead, |e| filter.on_request(e));
                 match self.settle(index, decision, progress) {
                     Step::Next(HeadDecision::Proceed) | Step::Out => {}
@@ -121,7 +125,7 @@ impl Chain {
         exchange.lap = None;
         for index in (0..progress.sees_response).rev() {
             let filter = &self.filters[index];
-            if progress.out.has(index) || !filter.hooks().has(Hook::OnResponse) {
+            if progress.out.has(index) || !self.hooks[index].has(Hook::OnResponse) {
                 continue;
             }
             let decision = call(exchange, index, Phase::ResponseHead, |e| filter.on_response(e));
@@ -187,7 +191,7 @@ impl Chain {
         exchange.lap = None;
         for index in (0..progress.saw_request).rev() {
             let filter = &self.filters[index];
-            if !progress.out.has(index) && filter.hooks().has(Hook::OnComplete) {
+            if !progress.out.has(index) && self.hooks[index].has(Hook::OnComplete) {
                 let _logged =
                     call(exchange, index, Phase::Complete, |e| filter.on_complete(e, outcome));
             }
@@ -202,7 +206,7 @@ impl Chain {
         hook: Hook,
     ) -> Result<(), ClosedFailure> {
         let filter = &self.filters[index];
-        if progress.out.has(index) || !filter.hooks().has(hook) {
+        if progress.out.has(index) || !self.hooks[index].has(hook) {
             return Ok(());
         }
         let done = match hook {

@@ -1,6 +1,6 @@
 //! The command line: one file a verb. Only here is anything printed, and errors are told to people.
 //!
-//! Exit codes: 0 fine, 1 findings or failure, 2 wrong usage.
+//! Exit codes: 0 fine, 1 findings or failure, 2 wrong usage, or cases that cannot be played.
 
 mod ask;
 mod compile;
@@ -39,8 +39,8 @@ enum Verb {
     Run(run::Arguments),
     /// Say everything that is wrong with a configuration file and its filters
     Validate(validate::Arguments),
-    /// Print the JSON Schema of the configuration file, for editors
-    Schema,
+    /// Print the JSON Schema of the configuration file or of case files, for editors
+    Schema(schema::Arguments),
     /// Compile filters ahead of time, into the cache
     Compile(compile::Arguments),
     /// Make, build and look at filters
@@ -67,7 +67,7 @@ pub fn main() -> ExitCode {
     let done = match Arguments::parse().verb {
         Verb::Run(arguments) => run::main(arguments),
         Verb::Validate(arguments) => validate::main(arguments),
-        Verb::Schema => schema::main(),
+        Verb::Schema(arguments) => schema::main(&arguments),
         Verb::Compile(arguments) => compile::main(arguments),
         Verb::Dev(arguments) => dev::main(arguments),
         Verb::Filter(arguments) => filter::main(arguments),

@@ -35,7 +35,7 @@ impl<'a> Name<'a> {
     }
 
     /// The name as it was given, any case.
-    pub fn as_bytes(&self) -> &'a [u8] {
+    pub const fn as_bytes(&self) -> &'a [u8] {
         self.text
     }
 

@@ -5,7 +5,7 @@
 use super::instance::{Data, HostRefusal};
 use super::linker::Interface;
 use super::types::{KvError, Level, MetricError, MetricKind, Policy, Taken, Timestamp};
-use crate::capability::{clock, kv, log, metrics, random, rate_limit};
+use crate::capability::{Asker, clock, kv, log, metrics, random, rate_limit};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use wasmtime::component::{WasmList, WasmStr};
@@ -65,20 +65,23 @@ pub(super) fn monotonic(data: &Data) -> u64 {
 
 /// `random`.
 pub(super) fn random(interface: &mut Interface<'_>) -> Result<()> {
-    interface
-        .func_wrap("bytes", |store: Context<'_>, (length,): (u32,)| random_bytes(&store, length))?;
-    interface.func_wrap("number", |store: Context<'_>, (): ()| Ok((random_number(&store),)))
+    interface.func_wrap("bytes", |store: Context<'_>, (length,): (u32,)| {
+        random_bytes(&store, Asker::Filter, length)
+    })?;
+    interface.func_wrap("number", |store: Context<'_>, (): ()| {
+        Ok((random_number(&store, Asker::Filter),))
+    })
 }
 
 /// So many random bytes; too many trap.
-pub(super) fn random_bytes(store: &Context<'_>, length: u32) -> Result<(Vec<u8>,)> {
-    let bytes = random::bytes(&store.data().shared.sources, length);
+pub(super) fn random_bytes(store: &Context<'_>, asker: Asker, length: u32) -> Result<(Vec<u8>,)> {
+    let bytes = random::bytes(&store.data().shared.sources, asker, length);
     Ok((bytes.map_err(|error| HostRefusal::new(error.to_string()))?,))
 }
 
 /// Eight random bytes as a number.
-pub(super) fn random_number(store: &Context<'_>) -> u64 {
-    store.data().shared.sources.number()
+pub(super) fn random_number(store: &Context<'_>, asker: Asker) -> u64 {
+    store.data().shared.sources.number(asker)
 }
 
 /// `metrics`.

@@ -5,6 +5,7 @@
 //! in ticks of the epoch: a guest compares one word at loop heads and function entries, which costs
 //! nothing measurable, and traps once its last tick has passed.
 
+use super::barrier::Barrier;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::thread::{JoinHandle, Thread};
@@ -71,9 +72,13 @@ pub(super) fn compiling_engine() -> Result<Engine, EngineError> {
 /// Ticks after which a guest has had at least `time`. One more than the quotient: the first tick may
 /// come at once.
 pub(super) fn ticks(time: Duration) -> u64 {
-    let ticks = time.as_nanos().div_ceil(TICK.as_nanos());
-    u64::try_from(ticks).unwrap_or(u64::MAX).clamp(1, u64::MAX / 2) + 1
+    const TICKS_A_SECOND: u64 = 1_000_000_000 / TICK_NANOSECONDS;
+    let whole = time.as_secs().min(u64::MAX / 4 / TICKS_A_SECOND) * TICKS_A_SECOND;
+    let rest = u64::from(time.subsec_nanos()).div_ceil(TICK_NANOSECONDS);
+    (whole + rest).max(1) + 1
 }
+
+const TICK_NANOSECONDS: u64 = TICK.as_nanos() as u64;
 
 /// Settings of both engines: what they disagree on makes a compiled filter unusable.
 fn config() -> Config {
@@ -104,11 +109,13 @@ pub(super) struct Presence {
 
 impl Presence {
     /// Before a guest is entered. The clock ticks from here on.
+    #[inline]
     pub(super) fn enter(&self) {
-        // Sequentially consistent with the clock's last look before it stops: either it sees the
-        // mark, or this thread sees that it has stopped.
-        self.mark.state.store(INSIDE, Ordering::SeqCst);
-        if self.shared.stopped.load(Ordering::SeqCst) {
+        // In order with the clock's last look before it stops: either it sees the mark, or this
+        // thread sees that it has stopped.
+        self.mark.state.store(INSIDE, Ordering::Relaxed);
+        self.shared.barrier.often();
+        if self.shared.stopped.load(Ordering::Relaxed) {
             self.shared.wake();
         }
     }
@@ -141,6 +148,7 @@ struct Clock {
 
 struct Shared {
     marks: Mutex<Vec<Weak<Mark>>>,
+    barrier: Barrier,
     stopped: AtomicBool,
     over: AtomicBool,
     sleeper: Mutex<Option<Thread>>,
@@ -150,6 +158,7 @@ impl Clock {
     fn start(engine: Engine) -> std::io::Result<Self> {
         let shared = Arc::new(Shared {
             marks: Mutex::default(),
+            barrier: Barrier::new(),
             stopped: AtomicBool::new(false),
             over: AtomicBool::new(false),
             sleeper: Mutex::default(),
@@ -204,6 +213,7 @@ impl Shared {
 
     fn stop_until_woken(&self) {
         self.stopped.store(true, Ordering::SeqCst);
+        self.barrier.seldom();
         if self.someone() {
             self.stopped.store(false, Ordering::SeqCst);
         }
@@ -248,7 +258,8 @@ mod tests {
         assert_eq!(ticks(TICK), 2);
         assert_eq!(ticks(TICK + Duration::from_nanos(1)), 3);
         assert_eq!(ticks(Duration::from_millis(5)), 6);
-        assert!(ticks(Duration::MAX) > u64::MAX / 4);
+        assert_eq!(ticks(Duration::new(2, 1)), 2002);
+        assert!(ticks(Duration::MAX) > u64::MAX / 8);
     }
 
     #[test]

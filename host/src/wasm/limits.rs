@@ -161,6 +161,11 @@ mod tests {
             assert!(goes_on(&mut grace, start + time - Duration::from_nanos(1)));
         }
         assert!(!goes_on(&mut grace, start + time));
+        let mut starved = Grace::scripted(Some(start), time);
+        for _ in 0..SCRIPTED_TICKS_MAX {
+            assert!(goes_on(&mut starved, start));
+        }
+        assert!(!goes_on(&mut starved, start), "but not for ever");
     }
 
     #[test]

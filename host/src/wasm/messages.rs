@@ -92,14 +92,14 @@ fn fields(interface: &mut Interface<'_>, message: Message) -> Result<()> {
         "header",
         move |store: StoreContextMut<'_, Data>, (name,): (WasmStr,)| {
             let name = name.to_str(&store)?;
-            Ok((first(store.data().exchange(), message, &name)?.map(lossy),))
+            Ok((first(store.data().exchange(), message, name.as_bytes())?.map(lossy),))
         },
     )?;
     interface.func_wrap(
         "header-bytes",
         move |store: StoreContextMut<'_, Data>, (name,): (WasmStr,)| {
             let name = name.to_str(&store)?;
-            Ok((first(store.data().exchange(), message, &name)?.map(<[u8]>::to_vec),))
+            Ok((first(store.data().exchange(), message, name.as_bytes())?.map(<[u8]>::to_vec),))
         },
     )?;
     interface.func_wrap(
@@ -227,11 +227,11 @@ pub(super) fn fields_of(exchange: &Exchange, message: Message) -> Result<Option<
 pub(super) fn first<'e>(
     exchange: &'e Exchange,
     message: Message,
-    name: &str,
+    name: &[u8],
 ) -> Result<Option<&'e [u8]>> {
     let fields = fields_of(exchange, message)?;
     // What is not a name is the name of no field.
-    let Ok(name) = Name::parse(name.as_bytes()) else { return Ok(None) };
+    let Ok(name) = Name::parse(name) else { return Ok(None) };
     Ok(fields.and_then(|fields| fields.get(name)))
 }
 

@@ -14,6 +14,7 @@ pub mod origin;
 pub mod prepared;
 
 mod answer;
+mod barrier;
 mod capabilities;
 mod direct;
 mod hooks;

@@ -9,6 +9,7 @@ use super::instance::{Data, HostRefusal};
 use super::linker::Interface;
 use super::output::Stream;
 use super::types::Timestamp;
+use crate::capability::Asker;
 use wasmtime::component::types::{ComponentInstance, ComponentItem};
 use wasmtime::component::{ComponentType, Lower, Resource, ResourceType, WasmList};
 use wasmtime::{Engine, Result, StoreContextMut};
@@ -295,14 +296,16 @@ fn random(interface: &mut Interface<'_>, name: &str) -> Result<bool> {
     match name {
         "get-random-bytes" | "get-insecure-random-bytes" => {
             interface.func_wrap(name, |store: Context<'_>, (length,): (u64,)| {
-                random_bytes(&store, u32::try_from(length).unwrap_or(u32::MAX))
+                random_bytes(&store, Asker::Library, u32::try_from(length).unwrap_or(u32::MAX))
             })?;
         }
         "get-random-u64" | "get-insecure-random-u64" => {
-            interface.func_wrap(name, |store: Context<'_>, (): ()| Ok((random_number(&store),)))?;
+            interface.func_wrap(name, |store: Context<'_>, (): ()| {
+                Ok((random_number(&store, Asker::Library),))
+            })?;
         }
         "insecure-seed" => interface.func_wrap(name, |store: Context<'_>, (): ()| {
-            Ok(((random_number(&store), random_number(&store)),))
+            Ok(((random_number(&store, Asker::Library), random_number(&store, Asker::Library)),))
         })?,
         _ => return Ok(false),
     }

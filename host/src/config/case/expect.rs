@@ -31,7 +31,7 @@ pub const HOOKS: [&str; 7] = [
     "on-response-trailers",
     "on-complete",
 ];
-const TEXT_KEYS: [&str; 3] = ["is", "contains", "matches"];
+const TEXT_KEYS: [&str; 4] = ["is", "contains", "lacks", "matches"];
 
 /// `expect`
 pub(super) fn expect(table: &TableReader<'_, '_>, collected: &mut Collected) -> Expect {
@@ -120,7 +120,7 @@ fn field(table: &TableReader<'_, '_>, name: &str, node: &Node<'_>) -> Option<Fie
             FieldWanted::Lines(vec![field_value(table, name, node)?])
         }
         DeValue::Table(inner) => {
-            let known = ["count", "is", "contains", "matches"];
+            let known = ["count", "is", "contains", "lacks", "matches"];
             let (mut count, mut text) = (None, TextWanted::default());
             for (key, node) in known_entries(table, inner, &known) {
                 match key.as_str() {
@@ -141,15 +141,15 @@ fn body(table: &TableReader<'_, '_>, collected: &mut Collected) -> Option<Wanted
         let text = text_of(table, "body", node)?;
         return Some(Wanted { value: BodyWanted::Bytes(text.into_bytes()), span });
     };
-    const KNOWN: [&str; 8] =
-        ["text", "base64", "file", "json", "bytes", "is", "contains", "matches"];
+    const KNOWN: [&str; 9] =
+        ["text", "base64", "file", "json", "bytes", "is", "contains", "lacks", "matches"];
     let mut forms: Vec<BodyWanted> = Vec::new();
     let mut like = TextWanted::default();
     for (key, node) in known_entries(table, inner, &KNOWN) {
         let form = match key.as_str() {
             "text" => text_of(table, "text", node).map(|it| BodyWanted::Bytes(it.into_bytes())),
             "base64" => base64_of(table, node).map(BodyWanted::Bytes),
-            "file" => file_of(table, node, collected).map(BodyWanted::Bytes),
+            "file" => file_of(table, node, collected).map(BodyWanted::File),
             "json" => Some(BodyWanted::Json(to_json_literally(table, node))),
             "bytes" => whole(table, "bytes", node).map(BodyWanted::Length),
             key => {
@@ -159,7 +159,9 @@ fn body(table: &TableReader<'_, '_>, collected: &mut Collected) -> Option<Wanted
         };
         forms.push(form?);
     }
-    let is_like = like.is.is_some() || !like.contains.is_empty() || like.matches.is_some();
+    let is_like = like.is.is_some()
+        || !(like.contains.is_empty() && like.lacks.is_empty())
+        || like.matches.is_some();
     let value = match (forms.pop(), is_like) {
         (Some(form), false) if forms.is_empty() => form,
         (None, _) => BodyWanted::Like(like),
@@ -192,7 +194,8 @@ fn log_line(table: &TableReader<'_, '_>, node: &Node<'_>) -> Option<LogWanted> {
         return Some(LogWanted { level: None, text });
     };
     let mut line = LogWanted { level: None, text: TextWanted::default() };
-    for (key, node) in known_entries(table, inner, &["level", "is", "contains", "matches"]) {
+    for (key, node) in known_entries(table, inner, &["level", "is", "contains", "lacks", "matches"])
+    {
         match key.as_str() {
             "level" => {
                 let word = one_of(table, "level", node, &LogLevel::ALL.map(LogLevel::name));
@@ -347,13 +350,18 @@ fn condition(table: &TableReader<'_, '_>, key: &str, node: &Node<'_>, wanted: &m
     match key {
         "is" => wanted.is = text_of(table, key, node),
         "matches" => wanted.matches = regex(table, node),
-        _ => match node.get_ref() {
-            DeValue::Array(items) => {
-                let items = table.bounded(key, node, items.len(), LISTED_MAX, items.iter());
-                wanted.contains = items.filter_map(|item| text_of(table, key, item)).collect();
-            }
-            _ => wanted.contains = text_of(table, key, node).into_iter().collect(),
-        },
+        "lacks" => wanted.lacks = one_or_many(table, key, node),
+        _ => wanted.contains = one_or_many(table, key, node),
+    }
+}
+
+fn one_or_many(table: &TableReader<'_, '_>, key: &str, node: &Node<'_>) -> Vec<String> {
+    match node.get_ref() {
+        DeValue::Array(items) => {
+            let items = table.bounded(key, node, items.len(), LISTED_MAX, items.iter());
+            items.filter_map(|item| text_of(table, key, item)).collect()
+        }
+        _ => text_of(table, key, node).into_iter().collect(),
     }
 }
 

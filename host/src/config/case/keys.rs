@@ -315,7 +315,7 @@ const EXPECT: Table = Table {
             Optional,
             Kind::Any,
             "Every log line of the filter, in order: a list of texts, or of tables with `level`, \
-             and `is`, `contains` or `matches`. `[]`: none.",
+             and `is`, `contains`, `lacks` or `matches`. `[]`: none.",
         ),
         key(
             "notes",
@@ -346,9 +346,9 @@ const EXPECT: Table = Table {
 const FIELDS_WANTED_DOC: &str = "Fields by name: a string for exactly one line of this value, a \
                                  list of strings for exactly these lines, `true` for any, `false` \
                                  for none, or a table with `count` (how many lines), and `is`, \
-                                 `contains` or `matches`, which one of the lines has to meet.";
+                                 `contains`, `lacks` or `matches`, which one of the lines has to meet.";
 const BODY_WANTED_DOC: &str = "A string, or a table with one of `text`, `base64`, `file`, `json` \
-                               and `bytes` (how many), or with `contains` and `matches`.";
+                               and `bytes` (how many), or with `contains`, `lacks` and `matches`.";
 
 const FORWARDED: Table = Table {
     doc: "What is expected of the request that the upstream gets.",
@@ -371,7 +371,7 @@ const LOAD_ERROR: Table = Table {
             "message",
             Optional,
             Kind::Any,
-            "The message: a text, or a table with `is`, `contains` or `matches`.",
+            "The message: a text, or a table with `is`, `contains`, `lacks` or `matches`.",
         ),
         key("line", Optional, Kind::Limit(LINE), "The line of this file it points at."),
     ],

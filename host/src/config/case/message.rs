@@ -15,6 +15,7 @@ use super::keys::{
     LISTED_MAX, LISTENER_DEFAULT, METHOD_DEFAULT, PATH_DEFAULT,
 };
 use super::model::{Answer, Payload, Request};
+use crate::config::limits::{NOTE_BYTES_MAX, NOTES_MAX};
 use crate::config::problems::{BoundedReadError, Span, read_bounded};
 use crate::config::reader::{Node, TableReader, whole_number};
 use crate::config::units::parse_size;
@@ -264,10 +265,20 @@ fn fields(table: &TableReader<'_, '_>, key: &str) -> Vec<(String, Vec<u8>)> {
 }
 
 fn notes(table: &TableReader<'_, '_>) -> Vec<(String, String)> {
-    let notes = entries(table, "notes", "a table of notes").into_iter();
+    let all = entries(table, "notes", "a table of notes");
+    if let (true, Some(node)) = (all.len() > NOTES_MAX, table.node("notes")) {
+        let message = format!("`notes` has {} entries, and {NOTES_MAX} is the most", all.len());
+        table.context.error(node.span(), message, "no filter can leave more");
+    }
+    let notes = all.into_iter();
     notes
         .filter_map(|Entry { name, node, .. }| {
             let text = text_of(table, &name, node)?;
+            if name.len() + text.len() > NOTE_BYTES_MAX {
+                let message = format!("note `{}` is too long", shortened(&name));
+                let help = format!("key and text have at most {NOTE_BYTES_MAX} bytes");
+                table.context.error(node.span(), message, help);
+            }
             Some((name, text))
         })
         .collect()

@@ -239,6 +239,8 @@ pub struct TextWanted {
     pub is: Option<String>,
     /// With these in it.
     pub contains: Vec<String>,
+    /// Without these in it.
+    pub lacks: Vec<String>,
     /// Found by this.
     pub matches: Option<Regex>,
 }
@@ -248,6 +250,8 @@ pub struct TextWanted {
 pub enum BodyWanted {
     /// Exactly these bytes.
     Bytes(Vec<u8>),
+    /// Exactly these bytes, which stand in a file of their own.
+    File(Vec<u8>),
     /// Like this, as text.
     Like(TextWanted),
     /// This value, as JSON.

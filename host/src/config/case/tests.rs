@@ -3,6 +3,7 @@
 
 use super::keys::{CASE_BODY_BYTES_MAX, ROOT};
 use super::*;
+use crate::config::limits::{NOTE_BYTES_MAX, NOTES_MAX};
 use crate::config::model::Grants;
 use crate::config::spec::{Kind, Presence, Table, Unit};
 use crate::config::tests::{expect_messages, files};
@@ -206,6 +207,22 @@ fn bodies_have_limits() {
         assert_eq!(read.is_ok(), fits, "{bytes}");
     }
     std::fs::remove_file(path).unwrap();
+}
+
+#[test]
+fn notes_have_the_limits_of_an_exchange() {
+    let notes = |count: usize| {
+        let all: Vec<String> = (0..count).map(|nth| format!("n{nth} = \"\"")).collect();
+        case(&format!("request.notes = {{ {} }}", all.join(",")))
+    };
+    let note =
+        |bytes: usize| case(&format!("request.notes = {{ n = \"{}\" }}", "t".repeat(bytes - 1)));
+    let checks: [(usize, With<'_>); 2] = [(NOTES_MAX, &notes), (NOTE_BYTES_MAX, &note)];
+    for (max, with) in checks {
+        for (count, fits) in [(max - 1, true), (max, true), (max + 1, false)] {
+            assert_eq!(with(count).is_ok(), fits, "{count}");
+        }
+    }
 }
 
 /// Every number with a range, with the keys of a case before it.

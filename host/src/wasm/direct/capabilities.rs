@@ -5,7 +5,7 @@ use super::memory::{
     bytes, count, elements, give, lend, no_such_case, parts, place, put_list, put_option,
     put_result, text, word,
 };
-use crate::capability::{kv, log, metrics, random, rate_limit};
+use crate::capability::{Asker, kv, log, metrics, random, rate_limit};
 use crate::wasm::capabilities::{milliseconds, monotonic, now};
 use crate::wasm::instance::{Data, HostRefusal};
 use crate::wasm::types::{KvError, MetricError};
@@ -62,9 +62,9 @@ pub(super) fn now_monotonic(mut caller: Caller<'_>) -> u64 {
 }
 
 /// Eight random bytes as a number.
-pub(super) fn number(mut caller: Caller<'_>) -> u64 {
+pub(super) fn number(mut caller: Caller<'_>, asker: Asker) -> u64 {
     count(&mut caller);
-    caller.data().shared.sources.number()
+    caller.data().shared.sources.number(asker)
 }
 
 /// The instant by which maps and buckets go.
@@ -85,15 +85,20 @@ pub(super) fn put_now(mut caller: Caller<'_>, result: u32) -> Result<()> {
 /// `random`.
 pub(super) fn random(linker: &mut Linker<Data>, module: &str) -> Result<()> {
     linker.func_wrap(module, "bytes", |mut caller: Caller<'_>, length: u32, result: u32| {
-        put_random(&mut caller, length, result)
+        put_random(&mut caller, Asker::Filter, length, result)
     })?;
-    linker.func_wrap(module, "number", number)?;
+    linker.func_wrap(module, "number", |caller: Caller<'_>| number(caller, Asker::Filter))?;
     Ok(())
 }
 
 /// Random bytes as a list.
-pub(super) fn put_random(caller: &mut Caller<'_>, length: u32, result: u32) -> Result<()> {
-    let bytes = random::bytes(&caller.data().shared.sources, length)
+pub(super) fn put_random(
+    caller: &mut Caller<'_>,
+    asker: Asker,
+    length: u32,
+    result: u32,
+) -> Result<()> {
+    let bytes = random::bytes(&caller.data().shared.sources, asker, length)
         .map_err(|error| HostRefusal::new(error.to_string()))?;
     lend(caller, |_, caller, guest| {
         let pair = give(&mut *caller, guest, &bytes)?;

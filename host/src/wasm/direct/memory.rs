@@ -60,6 +60,15 @@ pub(super) fn text(memory: &[u8], at: u32, length: u32) -> Result<&str> {
     std::str::from_utf8(bytes).map_err(|_| invalid("a string is not UTF-8"))
 }
 
+/// A string that is looked up as bytes, and nearly always ASCII.
+pub(super) fn field_name(memory: &[u8], at: u32, length: u32) -> Result<&[u8]> {
+    let name = bytes(memory, at, length)?;
+    if !name.is_ascii() {
+        text(memory, at, length)?;
+    }
+    Ok(name)
+}
+
 /// `N` bytes for a value that is aligned to `align`, which is a power of two.
 pub(super) fn place<const N: usize>(
     memory: &mut [u8],

@@ -3,8 +3,8 @@
 
 use super::Caller;
 use super::memory::{
-    Guest, bytes, count, give, give_aligned, lend, parts, place, put_list, put_option, put_result,
-    text,
+    Guest, bytes, count, field_name, give, give_aligned, lend, parts, place, put_list, put_option,
+    put_result, text,
 };
 use crate::chain::exchange::{Exchange, Message};
 use crate::chain::{EditError, Hook};
@@ -127,7 +127,7 @@ fn fields(linker: &mut Linker<Data>, module: &str, message: Message) -> Result<(
         "header",
         move |mut caller: Caller<'_>, name: u32, length: u32, result: u32| {
             lend(&mut caller, |exchange, caller, guest| {
-                let name = text(guest.memory.data(&*caller), name, length)?;
+                let name = field_name(guest.memory.data(&*caller), name, length)?;
                 let value = first(exchange, message, name)?.map(String::from_utf8_lossy);
                 let pair = value.map(|value| give(&mut *caller, guest, value.as_bytes()));
                 put_option(caller, guest, result, pair.transpose()?)
@@ -139,7 +139,7 @@ fn fields(linker: &mut Linker<Data>, module: &str, message: Message) -> Result<(
         "header-bytes",
         move |mut caller: Caller<'_>, name: u32, length: u32, result: u32| {
             lend(&mut caller, |exchange, caller, guest| {
-                let name = text(guest.memory.data(&*caller), name, length)?;
+                let name = field_name(guest.memory.data(&*caller), name, length)?;
                 let value = first(exchange, message, name)?;
                 let pair = value.map(|value| give(&mut *caller, guest, value));
                 put_option(caller, guest, result, pair.transpose()?)
@@ -151,10 +151,10 @@ fn fields(linker: &mut Linker<Data>, module: &str, message: Message) -> Result<(
         "header-all",
         move |mut caller: Caller<'_>, name: u32, length: u32, result: u32| {
             lend(&mut caller, |exchange, caller, guest| {
-                let name = text(guest.memory.data(&*caller), name, length)?.to_owned();
+                let name = field_name(guest.memory.data(&*caller), name, length)?.to_vec();
                 let fields = fields_of(exchange, message)?;
                 let mut room = List::default();
-                if let (Some(fields), Ok(name)) = (fields, Name::parse(name.as_bytes())) {
+                if let (Some(fields), Ok(name)) = (fields, Name::parse(&name)) {
                     for value in fields.get_all(name) {
                         let value = String::from_utf8_lossy(value);
                         room.push(give(&mut *caller, guest, value.as_bytes())?);
@@ -185,9 +185,9 @@ fn edits(linker: &mut Linker<Data>, module: &str, message: Message) -> Result<()
         "set-header",
         move |mut caller: Caller<'_>, name: u32, n: u32, value: u32, v: u32, result: u32| {
             let (memory, data) = parts(&mut caller)?;
-            let (name, value) = (text(memory, name, n)?, text(memory, value, v)?);
+            let (name, value) = (field_name(memory, name, n)?, text(memory, value, v)?);
             let exchange = data.exchange_mut();
-            let edited = exchange.set_field(message, name.as_bytes(), value.as_bytes());
+            let edited = exchange.set_field(message, name, value.as_bytes());
             put_edited(memory, result, edited)
         },
     )?;
@@ -196,8 +196,8 @@ fn edits(linker: &mut Linker<Data>, module: &str, message: Message) -> Result<()
         "set-header-bytes",
         move |mut caller: Caller<'_>, name: u32, n: u32, value: u32, v: u32, result: u32| {
             let (memory, data) = parts(&mut caller)?;
-            let (name, value) = (text(memory, name, n)?, bytes(memory, value, v)?);
-            let edited = data.exchange_mut().set_field(message, name.as_bytes(), value);
+            let (name, value) = (field_name(memory, name, n)?, bytes(memory, value, v)?);
+            let edited = data.exchange_mut().set_field(message, name, value);
             put_edited(memory, result, edited)
         },
     )?;
@@ -206,9 +206,9 @@ fn edits(linker: &mut Linker<Data>, module: &str, message: Message) -> Result<()
         "append-header",
         move |mut caller: Caller<'_>, name: u32, n: u32, value: u32, v: u32, result: u32| {
             let (memory, data) = parts(&mut caller)?;
-            let (name, value) = (text(memory, name, n)?, text(memory, value, v)?);
+            let (name, value) = (field_name(memory, name, n)?, text(memory, value, v)?);
             let exchange = data.exchange_mut();
-            let edited = exchange.append_field(message, name.as_bytes(), value.as_bytes());
+            let edited = exchange.append_field(message, name, value.as_bytes());
             put_edited(memory, result, edited)
         },
     )?;
@@ -217,8 +217,8 @@ fn edits(linker: &mut Linker<Data>, module: &str, message: Message) -> Result<()
         "remove-header",
         move |mut caller: Caller<'_>, name: u32, length: u32, result: u32| {
             let (memory, data) = parts(&mut caller)?;
-            let name = text(memory, name, length)?;
-            let removed = data.exchange_mut().remove_field(message, name.as_bytes());
+            let name = field_name(memory, name, length)?;
+            let removed = data.exchange_mut().remove_field(message, name);
             let room = place::<2>(memory, result, 1)?;
             *room = match removed {
                 Ok(removed) => [0, u8::from(removed)],

@@ -6,6 +6,7 @@
 use super::Caller;
 use super::capabilities::{now_monotonic, number, put_now, put_random};
 use super::memory::{bytes, count, parts, place};
+use crate::capability::Asker;
 use crate::wasm::component::same_minor;
 use crate::wasm::instance::Data;
 use crate::wasm::output::Stream;
@@ -91,18 +92,20 @@ pub(super) fn define(linker: &mut Linker<Data>, module: &str, name: &str) -> Res
                 let (memory, data) = parts(&mut caller)?;
                 let sources = &data.shared.sources;
                 let room = place::<16>(memory, result, 8)?;
-                room[..8].copy_from_slice(&sources.number().to_le_bytes());
-                room[8..].copy_from_slice(&sources.number().to_le_bytes());
+                room[..8].copy_from_slice(&sources.number(Asker::Library).to_le_bytes());
+                room[8..].copy_from_slice(&sources.number(Asker::Library).to_le_bytes());
                 Ok(())
             })?
         }
         ("random/random", "get-random-bytes") => {
             linker.func_wrap(module, name, |mut caller: Caller<'_>, length: u64, result: u32| {
                 let length = u32::try_from(length).unwrap_or(u32::MAX);
-                put_random(&mut caller, length, result)
+                put_random(&mut caller, Asker::Library, length, result)
             })?
         }
-        ("random/random", "get-random-u64") => linker.func_wrap(module, name, number)?,
+        ("random/random", "get-random-u64") => {
+            linker.func_wrap(module, name, |caller: Caller<'_>| number(caller, Asker::Library))?
+        }
         _ => return Ok(false),
     };
     Ok(true)

@@ -1,0 +1,49 @@
+//! Processor time for each small request, and memory while it is spent.
+
+use super::start_all;
+use crate::load::{self, Shape};
+use crate::measure::memory;
+use crate::plan::Plan;
+use crate::report::Report;
+use crate::subject::Roster;
+use crate::table::{Column, Table};
+use std::net::SocketAddr;
+
+const COLUMNS: &[Column] = &[
+    ("cpu_us", "CPU a request, µs", 1),
+    ("kernel_percent", "of it in the kernel, %", 0),
+    ("per_second", "requests/s", 0),
+    ("rss_mib", "RSS under load, MiB", 1),
+    ("pss_mib", "PSS, MiB", 1),
+    ("anonymous_mib", "anonymous, MiB", 1),
+    ("failed", "failed", 0),
+];
+
+pub(crate) async fn run(plan: &Plan, roster: &Roster, origin: SocketAddr, report: &mut Report) {
+    let running = start_all(&roster.subjects, origin, report).await;
+    let shape = Shape::default();
+    for (_, proxy) in &running {
+        load::run(proxy.address, plan.load() / 2, &shape).await;
+    }
+    let mut table = Table::new("cpu", "CPU a request, small GET, kept alive", COLUMNS);
+    for round in 1..=plan.rounds {
+        for (name, proxy) in &running {
+            eprintln!("cpu: round {round} of {}: {name}", plan.rounds);
+            let Some(cost) = load::cost(proxy, plan.load(), &shape).await else {
+                report.skip(format!("{name}: no request was answered in round {round}"));
+                continue;
+            };
+            let memory = memory(proxy.id());
+            table.add(name, "cpu_us", cost.cpu_us);
+            table.add(name, "kernel_percent", cost.kernel_percent);
+            let seconds = cost.load.length.as_secs_f64();
+            table.add(name, "per_second", cost.load.requests as f64 / seconds);
+            table.add(name, "rss_mib", memory.resident / 1024.0);
+            table.add(name, "pss_mib", memory.proportional / 1024.0);
+            table.add(name, "anonymous_mib", memory.anonymous / 1024.0);
+            table.add(name, "failed", cost.load.failed as f64);
+        }
+    }
+    table.remark("Envoy's own filters have no trace context: request id, fields and rate limit.");
+    report.tables.push(table);
+}

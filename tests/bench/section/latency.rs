@@ -1,0 +1,57 @@
+//! What a proxy adds to latency at a rate far below what it could take.
+
+use super::start_all;
+use crate::pace::{self, RATE};
+use crate::plan::Plan;
+use crate::report::Report;
+use crate::statistics::percentile;
+use crate::subject::{ENVOY, ENVOY_WASM, HYPER, NGINX, PILLION, PILLION_THREE, Roster};
+use crate::table::{Column, Table};
+use std::net::SocketAddr;
+use std::time::Duration;
+
+const COLUMNS: &[Column] = &[
+    ("p50_us", "p50, µs", 0),
+    ("p99_us", "p99, µs", 0),
+    ("added_p50_us", "added to p50, µs", 0),
+    ("added_p99_us", "added to p99, µs", 0),
+    ("failed", "failed", 0),
+];
+const DIRECT: &str = "no proxy";
+
+pub(crate) async fn run(plan: &Plan, roster: &Roster, origin: SocketAddr, report: &mut Report) {
+    let named = [HYPER, NGINX, "haproxy", ENVOY, ENVOY_WASM, PILLION, PILLION_THREE];
+    let running = start_all(roster.named(&named), origin, report).await;
+    let length = Duration::from_secs(if plan.quick { 2 } else { 5 });
+    let mut table = Table::new("latency", &format!("Latency at {RATE} requests a second"), COLUMNS);
+    for round in 1..=plan.rounds {
+        let mut direct = (0.0, 0.0);
+        let proxies = running.iter().map(|(name, proxy)| (*name, proxy.address));
+        for (name, address) in [(DIRECT, origin)].into_iter().chain(proxies) {
+            eprintln!("latency: round {round} of {}: {name}", plan.rounds);
+            let paced = match pace::run(address, length).await {
+                Ok(paced) => paced,
+                Err(reason) => {
+                    report.skip(format!("{name}: {reason}"));
+                    continue;
+                }
+            };
+            table.add(name, "failed", paced.failed as f64);
+            let at = |part| percentile(&paced.latencies_us, part).unwrap_or(f64::NAN);
+            let (p50, p99) = (at(0.5), at(0.99));
+            table.add(name, "p50_us", p50);
+            table.add(name, "p99_us", p99);
+            if name == DIRECT {
+                direct = (p50, p99);
+            } else {
+                table.add(name, "added_p50_us", p50 - direct.0);
+                table.add(name, "added_p99_us", p99 - direct.1);
+            }
+        }
+    }
+    table.remark(
+        "From the time at which a request was due to the last byte of its answer; what is added is \
+         over the direct connection of the same round.",
+    );
+    report.tables.push(table);
+}
