@@ -34,6 +34,25 @@ impl<'a> Name<'a> {
         Name::new(text).ok_or(InvalidName)
     }
 
+    /// The name at the beginning of `text`, and what follows it: nothing, or a byte no name has.
+    pub fn split(text: &'a [u8]) -> Result<(Self, &'a [u8]), InvalidName> {
+        let mut classes = 0;
+        let mut end = 0;
+        for byte in text {
+            let class = CLASSES[*byte as usize];
+            if class & NO_TOKEN != 0 {
+                break;
+            }
+            classes |= class;
+            end += 1;
+        }
+        if end == 0 || end > u16::MAX as usize {
+            return Err(InvalidName);
+        }
+        let (text, rest) = text.split_at(end);
+        Ok((Name { text, key: key(text), classes }, rest))
+    }
+
     /// The name as it was given, any case.
     pub const fn as_bytes(&self) -> &'a [u8] {
         self.text
@@ -422,6 +441,18 @@ mod tests {
         assert_eq!(text(&fields), [("b".to_owned(), "2".to_owned())]);
         fields.remove_all(&[Name::known("x")]);
         assert_eq!(fields.len(), 1);
+    }
+
+    #[test]
+    fn a_name_ends_where_no_token_goes_on() {
+        let (name, rest) = Name::split(b"Host: a").unwrap();
+        assert_eq!((name, rest), (Name::known("host"), &b": a"[..]));
+        assert_eq!(Name::split(b"a_B").unwrap().0.as_bytes(), b"a_B");
+        assert!(Name::split(b"a_B").unwrap().0.has_underscore());
+        assert_eq!(Name::split(b"").unwrap_err(), InvalidName);
+        assert_eq!(Name::split(b":").unwrap_err(), InvalidName);
+        assert!(Name::split("a".repeat(65_535).as_bytes()).is_ok());
+        assert!(Name::split("a".repeat(65_536).as_bytes()).is_err());
     }
 
     #[test]

@@ -25,21 +25,38 @@ enum Hop {
 
 impl Hop {
     /// The length sorts out nearly all end-to-end fields; one or two comparisons settle the rest.
-    fn of(name: &[u8]) -> Option<Hop> {
-        let table: &[(&[u8], Hop)] = match name.len() {
-            2 => &[(b"te", Hop::Te)],
-            4 => &[(b"host", Hop::Host)],
-            6 => &[(b"expect", Hop::Expect)],
-            7 => &[(b"upgrade", Hop::Upgrade), (b"trailer", Hop::Dropped)],
-            10 => &[(b"connection", Hop::Connection), (b"keep-alive", Hop::Dropped)],
-            14 => &[(b"content-length", Hop::ContentLength), (b"http2-settings", Hop::Dropped)],
-            16 => &[(b"proxy-connection", Hop::Dropped)],
-            17 => &[(b"transfer-encoding", Hop::TransferEncoding)],
-            18 => &[(b"proxy-authenticate", Hop::Dropped)],
-            19 => &[(b"proxy-authorization", Hop::Dropped)],
+    fn of(name: Name<'_>) -> Option<Hop> {
+        const fn known(text: &'static str, hop: Hop) -> (Name<'static>, Hop) {
+            (Name::known(text), hop)
+        }
+        const TE: [(Name<'static>, Hop); 1] = [known("te", Hop::Te)];
+        const HOST: [(Name<'static>, Hop); 1] = [known("host", Hop::Host)];
+        const EXPECT: [(Name<'static>, Hop); 1] = [known("expect", Hop::Expect)];
+        const OF_7: [(Name<'static>, Hop); 2] =
+            [known("upgrade", Hop::Upgrade), known("trailer", Hop::Dropped)];
+        const OF_10: [(Name<'static>, Hop); 2] =
+            [known("connection", Hop::Connection), known("keep-alive", Hop::Dropped)];
+        const OF_14: [(Name<'static>, Hop); 2] =
+            [known("content-length", Hop::ContentLength), known("http2-settings", Hop::Dropped)];
+        const OF_16: [(Name<'static>, Hop); 1] = [known("proxy-connection", Hop::Dropped)];
+        const OF_17: [(Name<'static>, Hop); 1] =
+            [known("transfer-encoding", Hop::TransferEncoding)];
+        const OF_18: [(Name<'static>, Hop); 1] = [known("proxy-authenticate", Hop::Dropped)];
+        const OF_19: [(Name<'static>, Hop); 1] = [known("proxy-authorization", Hop::Dropped)];
+        let table: &[(Name<'_>, Hop)] = match name.as_bytes().len() {
+            2 => &TE,
+            4 => &HOST,
+            6 => &EXPECT,
+            7 => &OF_7,
+            10 => &OF_10,
+            14 => &OF_14,
+            16 => &OF_16,
+            17 => &OF_17,
+            18 => &OF_18,
+            19 => &OF_19,
             _ => &[],
         };
-        table.iter().find(|(known, _)| name.eq_ignore_ascii_case(known)).map(|(_, hop)| *hop)
+        table.iter().find(|(known, _)| name == *known).map(|(_, hop)| *hop)
     }
 }
 
@@ -75,7 +92,7 @@ impl<'h> Hops<'h> {
         let mut hops = Hops::default();
         for line in lines.clone() {
             let (name, value) = scan::field(line)?;
-            match Hop::of(name.as_bytes()) {
+            match Hop::of(name) {
                 Some(hop) => hops.take(hop, value, options_max)?,
                 None if edit::aliases_framing(name) => {}
                 None => fields.append(name, value),
@@ -208,7 +225,7 @@ fn remove_named_fields<'h>(
 ) -> Result<(), HeadError> {
     for line in lines {
         let (name, value) = scan::field(line)?;
-        if Hop::of(name.as_bytes()) == Some(Hop::Connection) {
+        if Hop::of(name) == Some(Hop::Connection) {
             for option in members(value).filter_map(|option| Name::parse(option).ok()) {
                 fields.remove(option);
             }

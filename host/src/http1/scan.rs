@@ -132,10 +132,18 @@ pub(super) fn field(line: &[u8]) -> Result<(fields::Name<'_>, &[u8]), LineError>
     if matches!(line.first(), Some(b' ' | b'\t')) {
         return Err(LineError::Folded);
     }
-    let colon = line.iter().position(|byte| *byte == b':').ok_or(LineError::Name)?;
-    let name = fields::Name::parse(&line[..colon]).map_err(|_| match line[..colon].last() {
+    match fields::Name::split(line) {
+        Ok((name, [b':', value @ ..])) => Ok((name, fields::trim(value))),
+        _ => Err(name_error(line)),
+    }
+}
+
+/// What is wrong with the name of a line.
+#[cold]
+fn name_error(line: &[u8]) -> LineError {
+    let colon = line.iter().position(|byte| *byte == b':');
+    match colon.and_then(|colon| line[..colon].last()) {
         Some(b' ' | b'\t') => LineError::BlankBeforeColon,
         _ => LineError::Name,
-    })?;
-    Ok((name, fields::trim(&line[colon + 1..])))
+    }
 }
