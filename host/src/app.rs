@@ -200,8 +200,10 @@ async fn serve(
     let shutdown = &shared.shutdown;
     let mut code = ExitCode::SUCCESS;
     loop {
-        // Cancelled branches lose nothing: signals and ends stay where they are.
+        // Cancelled branches lose nothing: signals and ends stay where they are. In this order: with
+        // nothing in flight, workers have ended already when the drain is noticed here.
         tokio::select! {
+            biased;
             told = signals.next() => match told {
                 Told::Stop(signal) => {
                     tracing::info!(signal, "draining: what is in flight is finished");
