@@ -5,7 +5,6 @@ use crate::capability::kv::KvGrant;
 use crate::capability::rate_limit::Policy;
 use crate::chain::{BodyPass, Chain, Direction, Progress};
 use crate::wasm::cache::Compiler;
-use crate::wasm::prepared::{FilterSpec, Grants};
 use bytes::Bytes;
 use std::rc::Rc;
 use std::sync::Arc;

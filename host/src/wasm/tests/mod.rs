@@ -2,6 +2,7 @@
 
 mod bodies;
 mod calls;
+mod direct;
 mod failures;
 mod forms;
 mod limits;
@@ -12,7 +13,7 @@ mod wanted;
 use super::component::LoadError;
 use super::filter::WasmFilter;
 use super::limits::PARTS_MAX;
-use super::prepared::{Isolation, Limits, Prepared};
+use super::prepared::{FilterSpec, Grants, Isolation, Limits, Prepared};
 use super::replacement::MAKE_TIME_MAX;
 use super::testing::{
     Import, LIFT, LIFT_BODIES, LIFT_CONFIGURE, LIFT_ENDS, PROCEED, component, filter, load, logged,
