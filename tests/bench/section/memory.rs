@@ -10,6 +10,7 @@ use http::Response;
 use hyper::body::Incoming;
 use pillion_tests::{Client, Protocol};
 use std::net::SocketAddr;
+use std::time::Duration;
 
 const PROCESS: &[Column] = &[
     ("rss_mib", "RSS, MiB", 2),
@@ -21,6 +22,10 @@ const EACH: &[Column] = &[("rss_kib", "RSS, KiB", 2), ("anonymous_kib", "anonymo
 const COUNT: usize = 1_000;
 /// Streams of one connection.
 const STREAMS: usize = 100;
+/// A proxy is idle when nothing was asked of it for so long.
+const IDLE: Duration = Duration::from_secs(1);
+/// Requests before connections are counted, so that what all requests share is there already.
+const WARM_UP: usize = 500;
 
 pub(crate) async fn run(plan: &Plan, roster: &Roster, origin: SocketAddr, report: &mut Report) {
     idle(plan, roster, origin, report).await;
@@ -29,10 +34,12 @@ pub(crate) async fn run(plan: &Plan, roster: &Roster, origin: SocketAddr, report
 }
 
 async fn idle(plan: &Plan, roster: &Roster, origin: SocketAddr, report: &mut Report) {
-    let mut table = Table::new("memory", "Memory, idle after the first request", PROCESS);
+    let mut table =
+        Table::new("memory", "Memory, idle for a second after the first request", PROCESS);
     for round in 1..=plan.rounds {
         eprintln!("memory, idle: round {round} of {}", plan.rounds);
         let running = start_all(&roster.subjects, origin, report).await;
+        tokio::time::sleep(IDLE).await;
         for (name, proxy) in &running {
             let used = memory(proxy.id());
             table.add(name, "rss_mib", used.resident / 1024.0);
@@ -59,6 +66,7 @@ async fn connections(plan: &Plan, roster: &Roster, origin: SocketAddr, report: &
                     continue;
                 }
             };
+            warm_up(&proxy, Protocol::Http1, "/").await;
             let before = memory(proxy.id());
             let mut open = Vec::new();
             for _ in 0..COUNT {
@@ -86,6 +94,7 @@ async fn streams(plan: &Plan, roster: &Roster, report: &mut Report) {
             eprintln!("memory, streams: round {round} of {}: {}", plan.rounds, subject.name);
             match subject.start(origin.address).await {
                 Ok(proxy) => {
+                    warm_up(&proxy, Protocol::Http2, "/").await;
                     let before = memory(proxy.id());
                     let (clients, answers) = hold(&proxy).await;
                     let after = memory(proxy.id());
@@ -102,6 +111,15 @@ async fn streams(plan: &Plan, roster: &Roster, report: &mut Report) {
          here speak HTTP/1 only."
     ));
     report.tables.push(table);
+}
+
+/// Lets the start settle and brings in what every request uses: neither is a connection's own.
+async fn warm_up(proxy: &Proxy, protocol: Protocol, path: &str) {
+    tokio::time::sleep(IDLE).await;
+    let mut client = Client::connect(proxy.address, protocol).await;
+    for _ in 0..WARM_UP {
+        client.get(path).await;
+    }
 }
 
 /// Begins `COUNT` streams: their connections, and those that have the head of their answer.

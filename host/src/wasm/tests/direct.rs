@@ -112,7 +112,9 @@ fn nonsense_of_a_module_costs_its_own_exchange() {
 #[test]
 fn an_allocator_gives_room_within_its_memory_and_calls_nothing() {
     let method = "(call $method (i32.const 600))";
-    let all = "(call $all (i32.const 1024) (i32.const 1) (i32.const 600))";
+    let all =
+        "(call $set (i32.const 1024) (i32.const 1) (i32.const 1024) (i32.const 1) (i32.const 600))
+        (call $all (i32.const 1024) (i32.const 1) (i32.const 600))";
     for (realloc, poison, kind, why) in [
         ("(i32.const 131070)", method, FailureKind::InvalidOutput, "beyond"),
         ("(i32.const -1)", method, FailureKind::InvalidOutput, "beyond"),
