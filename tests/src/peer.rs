@@ -4,6 +4,7 @@
 
 use crate::log::Log;
 use crate::process::{Running, find, repository, target};
+use std::io::Write;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
@@ -45,12 +46,18 @@ pub fn python_with(module: &str) -> Option<PathBuf> {
 }
 
 /// Says visibly that a test is skipped.
-fn skip(reason: &str) {
+///
+/// # Panics
+/// When peers are required.
+pub fn skip(reason: &str) {
     let required = std::env::var(PEERS).is_ok_and(|value| value == "required");
     assert!(!required, "{reason}, and {PEERS}=required");
-    // The handle itself: what goes through `eprintln!` is shown for failing tests only.
-    use std::io::Write;
-    let _ = writeln!(std::io::stderr(), "skipped: {reason}");
+    tell(&format!("skipped: {reason}"));
+}
+
+/// Says something visibly: what goes through `eprintln!` is shown for failing tests only.
+pub fn tell(text: &str) {
+    let _nobody_reads = writeln!(std::io::stderr(), "{text}");
 }
 
 /// A server started for a test.

@@ -15,6 +15,7 @@ mod h2c;
 mod h2c_limits;
 mod headers;
 mod inspect;
+mod languages;
 mod layers;
 mod limits;
 mod malformed;

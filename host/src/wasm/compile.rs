@@ -45,10 +45,16 @@ pub enum CompileError {
     #[error("the component is not valid: {0}")]
     Invalid(String),
     /// [`CompileLimits::memory_bytes`].
-    #[error("compiling needs more memory than its limit of {} MiB", .0 >> 20)]
+    #[error(
+        "compiling needs more memory than its limit of {} MiB; raise `runtime.compile.memory`",
+        .0 >> 20
+    )]
     OutOfMemory(u64),
     /// [`CompileLimits::time`] is over.
-    #[error("compiling takes longer than its limit of {} ms", .0.as_millis())]
+    #[error(
+        "compiling takes longer than its limit of {} ms; raise `runtime.compile.time`",
+        .0.as_millis()
+    )]
     TimedOut(Duration),
     /// The child ended in another way.
     #[error("the compiling process ended with {status}: {said}")]
@@ -224,7 +230,17 @@ pub(super) fn compile_here(component: &[u8], forms: Forms) -> Result<Vec<u8>, St
     {
         return Ok(code);
     }
-    engine.precompile_component(component).map_err(|error| format!("{error:#}"))
+    engine.precompile_component(component).map_err(|error| refused(&format!("{error:#}")))
+}
+
+/// What the compiler said, with what to do about it where a toolchain's default leads to it.
+fn refused(said: &str) -> String {
+    let advice = if said.contains("component model async") {
+        "; filters get no asynchronous functions: build it without them (componentize-qjs: `--sync`)"
+    } else {
+        ""
+    };
+    format!("{said}{advice}")
 }
 
 /// Lowers a limit of this process. Where the limit in force is lower already, it stays.
@@ -251,8 +267,27 @@ mod tests {
         assert!(matches!(of(killed, ""), Err(CompileError::TimedOut(time)) if time == limits.time));
         let aborted = ExitStatus::from_raw(libc::SIGABRT);
         let starved = of(aborted, "memory allocation of 8 bytes failed").unwrap_err();
-        assert_eq!(starved.to_string(), "compiling needs more memory than its limit of 2048 MiB");
+        assert_eq!(
+            starved.to_string(),
+            "compiling needs more memory than its limit of 2048 MiB; raise `runtime.compile.memory`"
+        );
+        let late = CompileError::TimedOut(Duration::from_secs(60)).to_string();
+        assert_eq!(
+            late,
+            "compiling takes longer than its limit of 60000 ms; raise `runtime.compile.time`"
+        );
         assert!(matches!(of(aborted, "assertion"), Err(CompileError::Died { .. })));
+    }
+
+    #[test]
+    fn a_component_with_asynchronous_functions_is_refused_with_what_to_do() {
+        let component = wat::parse_str("(component (core func (canon task.cancel)))").unwrap();
+        let refused = compile_here(&component, Forms::Both).unwrap_err();
+        assert!(refused.contains("`task.cancel`"), "{refused}");
+        let advice = "build it without them (componentize-qjs: `--sync`)";
+        assert!(refused.ends_with(advice), "{refused}");
+        let garbage = compile_here(b"\0asm\x0d\0\x01\0\xff", Forms::Both).unwrap_err();
+        assert!(!garbage.contains("asynchronous"), "{garbage}");
     }
 
     #[test]
