@@ -292,7 +292,7 @@ fn time_stands_still_within_an_exchange_and_random_numbers_follow_the_seed() {
     let exchange = filter.request(testing::Request::get("/"));
     let first = exchange.note("n");
     host.advance(Duration::from_secs(1));
-    let answered = exchange.answer(testing::Response::new(200));
+    let mut answered = exchange.answer(testing::Response::new(200));
     assert_eq!(answered.response().header("x-now"), Some("7s".to_owned()));
     let outcome = answered.complete().unwrap();
     assert!(outcome.duration >= Duration::from_secs(1));

@@ -12,6 +12,19 @@ const LABELS: usize = 8;
 /// Series of a filter.
 const SERIES: usize = 1000;
 
+/// What a filter reported to one metric with one list of label values.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Series {
+    /// Name of the metric.
+    pub name: String,
+    /// Values of its labels, in the order of the definition.
+    pub labels: Vec<String>,
+    /// The sum of a counter or histogram, the last value of a gauge.
+    pub value: f64,
+    /// Number of reports.
+    pub reports: usize,
+}
+
 /// All metrics of a filter; the index is the number that the host gives out.
 #[derive(Debug, Default)]
 pub(super) struct Metrics(Vec<Metric>);
@@ -78,11 +91,28 @@ impl Metrics {
     /// The sum of a counter or histogram, the last value of a gauge.
     pub(super) fn value(&self, name: &str, labels: &[&str]) -> Option<f64> {
         let metric = self.0.iter().find(|metric| metric.name == name)?;
-        let reports = metric.series.get(&owned(labels))?;
-        match metric.kind {
-            Kind::Gauge => reports.last().copied(),
-            Kind::Counter | Kind::Histogram => Some(reports.iter().sum()),
-        }
+        metric.series.get(&owned(labels)).map(|reports| value(metric.kind, reports))
+    }
+
+    /// Every series, in the order of definition.
+    pub(super) fn series(&self) -> Vec<Series> {
+        let of = |metric: &Metric| {
+            let one = |(labels, reports): (&Vec<String>, &Vec<f64>)| Series {
+                name: metric.name.clone(),
+                labels: labels.clone(),
+                value: value(metric.kind, reports),
+                reports: reports.len(),
+            };
+            metric.series.iter().map(one).collect::<Vec<_>>()
+        };
+        self.0.iter().flat_map(of).collect()
+    }
+}
+
+fn value(kind: Kind, reports: &[f64]) -> f64 {
+    match kind {
+        Kind::Gauge => reports.last().copied().unwrap_or_default(),
+        Kind::Counter | Kind::Histogram => reports.iter().sum(),
     }
 }
 

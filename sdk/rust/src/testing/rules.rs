@@ -118,6 +118,11 @@ pub(super) fn status(present: u16, wanted: u16) -> Result<(), EditErrorKind> {
     valid((200..=599).contains(&wanted) && bodiless(present) == bodiless(wanted))
 }
 
+/// Can a response of this status, to a request of this method, have a body?
+pub(super) fn response_has_body(method: &str, status: u16) -> bool {
+    method != "HEAD" && !matches!(status, 100..=199 | 204 | 304)
+}
+
 /// A local response as the client gets it, names in lower case; or why the host refuses it.
 pub(super) fn local_response(response: LocalResponse) -> Result<LocalResponse, String> {
     if !(200..=599).contains(&response.status) {
