@@ -18,6 +18,7 @@ mod inspect;
 mod layers;
 mod limits;
 mod malformed;
+mod parity;
 mod peers;
 mod poison;
 mod quarantine;

@@ -21,8 +21,8 @@ pub struct Series {
     pub labels: Vec<String>,
     /// The sum of a counter or histogram, the last value of a gauge.
     pub value: f64,
-    /// Number of reports.
-    pub reports: usize,
+    /// Observations of a histogram; `None`: it is none.
+    pub observations: Option<u64>,
 }
 
 /// All metrics of a filter; the index is the number that the host gives out.
@@ -101,7 +101,7 @@ impl Metrics {
                 name: metric.name.clone(),
                 labels: labels.clone(),
                 value: value(metric.kind, reports),
-                reports: reports.len(),
+                observations: (metric.kind == Kind::Histogram).then_some(reports.len() as u64),
             };
             metric.series.iter().map(one).collect::<Vec<_>>()
         };
