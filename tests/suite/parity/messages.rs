@@ -37,6 +37,9 @@ pub(super) const NAMES: [&str; 8] =
     ["x-a", "x-b", "x-tenant", "x-many", "cookie", "x-remove", "server", "content-type"];
 const VALUES: [&[u8]; 7] = [b"a", b"b", b"two words", b"", b"\xff\xfe", "ä€".as_bytes(), b"a,b"];
 
+/// Bytes of the largest chunk that a hook is called with.
+const CHUNK_BYTES: usize = 64 * 1024;
+
 /// One exchange.
 pub(super) fn step(dice: &mut Dice) -> Step {
     let secure = dice.chance(30);
@@ -98,7 +101,15 @@ fn payload(dice: &mut Dice) -> Payload {
     if dice.chance(40) {
         return Payload::default();
     }
-    let chunks = dice.some(5, chunk);
+    let chunks = match dice.below(200) {
+        // Around what a filter may hold: 1 MiB.
+        0 => {
+            let over = dice.below(3);
+            let filled = |length| [&b"h"[..], &vec![b'.'; length - 1]].concat();
+            (0..16).map(|_| filled(CHUNK_BYTES)).chain((0..over).map(|_| filled(1))).collect()
+        }
+        _ => dice.some(5, chunk),
+    };
     let trailers = match dice.chance(40) {
         true => fields(dice, 5).into_iter().chain([("x-sum".to_owned(), b"1".to_vec())]).collect(),
         false => Vec::new(),
@@ -108,10 +119,9 @@ fn payload(dice: &mut Dice) -> Payload {
 
 /// Its first byte tells the guests what to do with it.
 fn chunk(dice: &mut Dice) -> Vec<u8> {
-    let length = match dice.below(100) {
-        0 => 65_536 - 1 + dice.below(3),
-        1 => 524_288 + dice.below(2),
-        2..10 => 0,
+    let length = match dice.below(150) {
+        0 => CHUNK_BYTES - 1 + dice.below(2),
+        1..10 => 0,
         _ => 1 + dice.below(20),
     };
     let mut chunk = vec![b'.'; length];

@@ -76,13 +76,10 @@ impl<F: Filter> Player<F> {
         let is_forwarded = exchange.failure().is_none() && exchange.local_response().is_none();
         if !is_forwarded {
             match exchange.failure() {
-                Some(failure) => self.failed(failure, seen),
+                Some(failure) => self.failed(failure, step, seen),
                 None => self.replied(exchange.local_response().expect("it is"), seen),
             }
-            let mut outcome = exchange.outcome();
-            if exchange.failure().is_some() {
-                outcome.response_bytes = fault().1;
-            }
+            let outcome = exchange.outcome();
             completed(exchange.complete(&outcome).map_err(|error| error.to_string()), seen);
             return exchange.notes().for_each(|(key, text)| seen.note(key, text));
         }
@@ -103,23 +100,26 @@ impl<F: Filter> Player<F> {
                 seen.failure(words(failure));
                 seen.broken_off();
             }
-            Some(failure) => self.failed(failure, seen),
-            None => self.replied(answered.response(), seen),
+            Some(failure) => self.failed(failure, step, seen),
+            None => match answered.local_response() {
+                Some(reply) => self.replied(reply, seen),
+                None => reply(answered.response(), lines(&answered.response().headers), seen),
+            },
         }
         completed(answered.complete().map(drop).map_err(|error| error.to_string()), seen);
         answered.notes().for_each(|(key, text)| seen.note(key, text));
     }
 
-    fn failed(&self, failure: &str, seen: &mut Seen) {
+    fn failed(&self, failure: &str, step: &Step, seen: &mut Seen) {
         seen.failure(words(failure));
         let mut head = ResponseHead::default();
         let body = Fault::FilterFailed.reply(&mut head);
-        seen.reply(head.status, &self.dated(seen::lines_of(&head.fields)), &body, &[]);
+        let body = if step.request.method == "HEAD" { &[][..] } else { &body };
+        seen.reply(head.status, &self.dated(seen::lines_of(&head.fields)), body, &[]);
     }
 
-    fn replied(&self, reply: &Reply, seen: &mut Seen) {
-        let headers = self.dated(lines(&reply.headers));
-        seen.reply(reply.status, &headers, &reply.body, &lines(&reply.trailers));
+    fn replied(&self, local: &Reply, seen: &mut Seen) {
+        reply(local, self.dated(lines(&local.headers)), seen);
     }
 
     /// With the `Date` that the host adds.
@@ -200,11 +200,8 @@ fn lines(fields: &[Field]) -> seen::Lines {
     fields.iter().map(|field| (field.name.clone(), field.value.clone())).collect()
 }
 
-/// Status and length of the response to a failure.
-fn fault() -> (u16, u64) {
-    let mut head = ResponseHead::default();
-    let body = Fault::FilterFailed.reply(&mut head);
-    (head.status, body.len() as u64)
+fn reply(reply: &Reply, headers: seen::Lines, seen: &mut Seen) {
+    seen.reply(reply.status, &headers, &reply.body, &lines(&reply.trailers));
 }
 
 fn completed(done: Result<(), String>, seen: &mut Seen) {

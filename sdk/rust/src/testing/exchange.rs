@@ -9,9 +9,6 @@ use super::{
 };
 use crate::{Filter, Outcome, Result};
 
-/// Status and error of an exchange whose filter failed, by the host's table of faults.
-const FAILED: (u16, &str) = (500, "proxy_internal_error");
-
 /// An exchange after the request hooks: forwarded, answered locally, or failed.
 #[derive(Debug)]
 pub struct Exchange<F> {
@@ -109,7 +106,7 @@ impl<F: Filter> Exchange<F> {
     pub fn outcome(&self) -> Outcome {
         match &self.end {
             End::Replied(reply) => self.run.outcome(reply.status, reply.body.len() as u64),
-            End::Failed { .. } => failed(self.run.outcome(FAILED.0, 0)),
+            End::Failed { .. } => self.run.failed(),
             End::Through(_) => panic!("the request was forwarded: answer it"),
         }
     }
@@ -153,24 +150,27 @@ impl<F: Filter> Answered<F> {
         self.run.state().notes.iter().map(|(key, text)| (&**key, &**text))
     }
 
+    /// The local response, if the filter put one in place of the upstream's.
+    pub fn local_response(&self) -> Option<&Reply> {
+        match &self.end {
+            End::Replied(reply) => Some(reply),
+            End::Through(_) | End::Failed { .. } => None,
+        }
+    }
+
     /// Did the filter fail when the head of the response was on its way, so that the client got a
     /// part of it at most?
     pub fn is_broken_off(&self) -> bool {
         matches!(self.end, End::Failed { broken_off: true, .. })
     }
 
-    /// What a client that took everything there was makes of the exchange. Of the response to a
-    /// failure the fake host does not know the length: 0.
+    /// What a client that took everything there was makes of the exchange.
     pub fn outcome(&self) -> Outcome {
         match &self.end {
             End::Through(reply) | End::Replied(reply) => {
                 self.run.outcome(reply.status, reply.body.len() as u64)
             }
-            End::Failed { broken_off: false, .. } => failed(self.run.outcome(FAILED.0, 0)),
-            End::Failed { broken_off: true, .. } => {
-                let status = self.run.state().response.as_ref().map(|(status, _)| *status);
-                Outcome { status, complete: false, ..failed(self.run.outcome(0, 0)) }
-            }
+            End::Failed { .. } => self.run.failed(),
         }
     }
 
@@ -183,8 +183,4 @@ impl<F: Filter> Answered<F> {
         let outcome = self.outcome();
         self.run.complete(&outcome).map(|()| outcome)
     }
-}
-
-fn failed(outcome: Outcome) -> Outcome {
-    Outcome { error: Some(FAILED.1.to_owned()), ..outcome }
 }

@@ -26,6 +26,8 @@ pub(super) struct Run<F> {
     state: Option<InProgress>,
     /// From the request's head to the response's.
     upstream: Option<Duration>,
+    /// Bytes of the message's body that have gone on.
+    sent_bytes: u64,
 }
 
 /// Why a pass ended before its end.
@@ -38,7 +40,7 @@ impl<F: Filter> Run<F> {
     pub(super) fn new(loaded: &Loaded<F>, request: &Request) -> Self {
         let (host, instance) = (loaded.host.clone(), Rc::clone(&loaded.instance));
         let state = Some(InProgress::new(&host, request));
-        Self { instance, wanted: loaded.wanted, host, state, upstream: None }
+        Self { instance, wanted: loaded.wanted, host, state, upstream: None, sent_bytes: 0 }
     }
 
     pub(super) fn request(&mut self, request: &Request) -> Result<Forwarded, Stop> {
@@ -90,6 +92,18 @@ impl<F: Filter> Run<F> {
         let filter = self.instance.take(&self.host).map_err(Error::new)?;
         let hook = |filter: &mut F| filter.on_complete(&message::Request::token(), outcome);
         self.call(filter, Phase::Complete, hook)
+    }
+
+    /// The outcome of an exchange whose filter failed.
+    pub(super) fn failed(&self) -> Outcome {
+        let outcome = if self.head_is_sent() {
+            let (status, _) = self.state().response.as_ref().expect("its head is sent");
+            Outcome { complete: false, ..self.outcome(*status, self.sent_bytes) }
+        } else {
+            let length = if self.has_body(500) { rules::FAILURE_REPLY.len() as u64 } else { 0 };
+            self.outcome(500, length)
+        };
+        Outcome { error: Some(rules::FAILURE_ERROR.to_owned()), ..outcome }
     }
 
     /// The outcome of an exchange whose client got this response, whole.
@@ -154,6 +168,7 @@ impl<F: Filter> Run<F> {
             }
         };
         let mut forwarded = Vec::new();
+        self.sent_bytes = 0;
         for (index, bytes) in chunks.iter().enumerate() {
             if let Body::Request = body {
                 self.state_mut().request_bytes += bytes.len() as u64;
@@ -163,6 +178,7 @@ impl<F: Filter> Run<F> {
             } else {
                 self.chunk(body, bytes, index + 1 == chunks.len(), &mut forwarded)?;
             }
+            self.sent_bytes = forwarded.len() as u64;
         }
         self.state_mut().waiting = false;
         Ok(forwarded)
@@ -196,7 +212,9 @@ impl<F: Filter> Run<F> {
                 state.held.extend_from_slice(bytes);
                 if state.held.len() > rules::BODY_BYTES {
                     let most = rules::BODY_BYTES;
-                    return Err(Stop::Failed(format!("held more than {most} bytes of a body")));
+                    return Err(Stop::Failed(format!(
+                        "it would hold more than the limit `body` of {most} bytes"
+                    )));
                 }
                 return Ok(());
             }
@@ -207,14 +225,18 @@ impl<F: Filter> Run<F> {
             BodyDecision::Replace(replacement) => {
                 if replacement.len() > rules::BODY_BYTES {
                     let most = rules::BODY_BYTES;
-                    return Err(Stop::Failed(format!("replaced a body with over {most} bytes")));
+                    return Err(Stop::Failed(format!(
+                        "it put {} bytes in place of a body chunk, over the limit `body` of {most}",
+                        replacement.len()
+                    )));
                 }
                 state.held.clear();
                 forwarded.extend_from_slice(&replacement);
             }
             BodyDecision::Respond(response) => {
                 if matches!(body, Body::Response) && !state.waiting {
-                    let failure = "answered locally when the response head was already forwarded";
+                    let failure = "it answered `respond` to a response body whose head is on its way; \
+                                   `wait-for-body` keeps the head back";
                     return Err(Stop::Failed(failure.to_owned()));
                 }
                 return Err(Stop::Respond(response));
