@@ -462,3 +462,19 @@ async fn a_guest_may_use_the_whole_contract() {
     assert_eq!((answered.status, answered.header("x-why")), (418, "asked"));
     assert_eq!(answered.text(), "short and stout");
 }
+
+#[tokio::test]
+async fn whether_a_response_has_a_body_is_not_for_a_filter_to_say() {
+    let origin = Origin::echo().await;
+    let grants = "grants = { log = true, clock = true, random = true, metrics = true, kv = true, \
+                  rate-limit = { requests = 1000, per = \"1s\" } }";
+    let sidecar = Sidecar::new().origin(&origin).guest("everything", grants).start().await;
+    let mut wire = sidecar.wire().await;
+    // The guest sets the method `PATCH`, which stands where there was another but `HEAD`.
+    wire.send("HEAD / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").await;
+    let (rest, _) = wire.rest().await;
+    let text = String::from_utf8_lossy(&rest);
+    let (head, body) = text.split_once("\r\n\r\n").expect("a whole head");
+    assert!(head.starts_with("HTTP/1.1 203 ") && body.is_empty(), "{text}");
+    assert_eq!(sidecar.get("/").await.seen().method, "PATCH");
+}

@@ -19,6 +19,7 @@ mod languages;
 mod layers;
 mod limits;
 mod malformed;
+mod parity;
 mod peers;
 mod poison;
 mod quarantine;

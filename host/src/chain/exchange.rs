@@ -273,10 +273,12 @@ impl Exchange {
         Ok(self.fields_mut(message).remove(name))
     }
 
-    /// A token other than `CONNECT`.
+    /// A token other than `CONNECT`. `HEAD` neither takes the place of another method nor gives it:
+    /// it decides whether the client waits for a body.
     pub fn set_method(&mut self, method: &[u8]) -> Result<(), EditError> {
         self.editable(Message::Request)?;
-        if !is_token(method) || method == b"CONNECT" {
+        let keeps_body = (method == b"HEAD") == (self.request.method == Method::HEAD);
+        if !is_token(method) || method == b"CONNECT" || !keeps_body {
             return Err(EditError::InvalidValue);
         }
         self.request.method = Method::from_bytes(method).map_err(|_| EditError::InvalidValue)?;

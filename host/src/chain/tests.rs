@@ -524,9 +524,12 @@ fn the_host_keeps_its_own_fields() {
     }
     assert_eq!(exchange.set_field(Message::Request, b"a b", b"1"), Err(EditError::InvalidName));
     assert_eq!(exchange.set_field(Message::Request, b"a", b"1\r\n"), Err(EditError::InvalidValue));
-    for bad in [&b"CONNECT"[..], b"", b"A B"] {
+    for bad in [&b"CONNECT"[..], b"", b"A B", b"HEAD"] {
         assert_eq!(exchange.set_method(bad), Err(EditError::InvalidValue));
     }
+    exchange.request.method = http::Method::HEAD;
+    assert_eq!(exchange.set_method(b"GET"), Err(EditError::InvalidValue));
+    assert_eq!(exchange.set_method(b"HEAD"), Ok(()));
     assert_eq!(exchange.set_scheme("ftp"), Err(EditError::InvalidValue));
     assert_eq!(exchange.set_authority("a b"), Err(EditError::InvalidValue));
     assert_eq!(exchange.set_target("a"), Err(EditError::InvalidValue));

@@ -160,7 +160,8 @@ impl Request {
         host::request::listener()
     }
 
-    /// Sets the method: a token; `CONNECT` is refused.
+    /// Sets the method: a token; `CONNECT` is refused, and `HEAD` in place of another method or the
+    /// reverse.
     ///
     /// # Errors
     /// The kinds are those of [`EditErrorKind`](crate::EditErrorKind).

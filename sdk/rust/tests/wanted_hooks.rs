@@ -82,7 +82,7 @@ fn called(wanted: &[&str]) -> Vec<String> {
     let exchange = filter.request(request);
     let forwarded = exchange.forwarded();
     assert_eq!((&forwarded.body[..], forwarded.trailers.len()), (&b"up"[..], 1));
-    let answered = exchange.answer(Answer::new(200).body("down").trailer("x-sum", "2"));
+    let mut answered = exchange.answer(Answer::new(200).body("down").trailer("x-sum", "2"));
     let response = answered.response();
     assert_eq!((&response.body[..], response.trailers.len()), (&b"down"[..], 1));
     answered.complete().expect("the hook does not fail");

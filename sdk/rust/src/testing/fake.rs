@@ -224,11 +224,11 @@ pub(crate) mod request {
 
     fn set_part(
         value: &str,
-        rule: impl FnOnce(&str) -> Result<(), EditErrorKind>,
+        rule: impl FnOnce(&Head, &str) -> Result<(), EditErrorKind>,
         part: impl FnOnce(&mut Head) -> &mut String,
     ) -> Result<(), EditErrorKind> {
         super::edit(editable, |exchange| {
-            rule(value)?;
+            rule(&exchange.request, value)?;
             value.clone_into(part(&mut exchange.request));
             Ok(())
         })
@@ -274,19 +274,19 @@ pub(crate) mod request {
     }
 
     pub(crate) fn set_method(method: &str) -> Result<(), EditErrorKind> {
-        set_part(method, rules::method, |head| &mut head.method)
+        set_part(method, |head, text| rules::method(&head.method, text), |head| &mut head.method)
     }
 
     pub(crate) fn set_scheme(scheme: &str) -> Result<(), EditErrorKind> {
-        set_part(scheme, rules::scheme, |head| &mut head.scheme)
+        set_part(scheme, |_, text| rules::scheme(text), |head| &mut head.scheme)
     }
 
     pub(crate) fn set_authority(authority: &str) -> Result<(), EditErrorKind> {
-        set_part(authority, rules::authority, |head| &mut head.authority)
+        set_part(authority, |_, text| rules::authority(text), |head| &mut head.authority)
     }
 
     pub(crate) fn set_path_with_query(target: &str) -> Result<(), EditErrorKind> {
-        set_part(target, rules::target, |head| &mut head.path_with_query)
+        set_part(target, |_, text| rules::target(text), |head| &mut head.path_with_query)
     }
 }
 

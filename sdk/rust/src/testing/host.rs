@@ -7,7 +7,7 @@ use super::{
     exchange::{self, Exchange},
     fake,
     message::Request,
-    metrics::Metrics,
+    metrics::{Metrics, Series},
     store::Store,
 };
 use crate::{ConfigError, Filter, Hooks, json, log::Level, rate_limit::Policy};
@@ -108,13 +108,9 @@ impl Host {
     /// What the filter, or reading its configuration, finds wrong.
     pub fn load<F: Filter>(&self, config: serde_json::Value) -> Result<Loaded<F>, ConfigError> {
         let config = config.to_string();
-        let make = || {
-            let filter = json::parse::<F::Config>(&config).and_then(F::new)?;
-            Ok::<_, ConfigError>((filter.wants(), filter))
-        };
-        let (made, _) = fake::run(self, None, make);
-        let (wanted, filter) = made?;
-        Ok(Loaded { filter: Rc::new(RefCell::new(filter)), wanted, host: self.clone() })
+        let (wanted, filter) = make(self, &config)?;
+        let instance = Rc::new(Instance { config, live: RefCell::new(Some(filter)) });
+        Ok(Loaded { instance, wanted, host: self.clone() })
     }
 
     /// Lets time pass on both clocks.
@@ -139,6 +135,11 @@ impl Host {
         self.0.borrow().metrics.reports(name, labels)
     }
 
+    /// Every series that something was reported to, in the order of the metrics' definition.
+    pub fn series(&self) -> Vec<Series> {
+        self.0.borrow().metrics.series()
+    }
+
     /// The value of a key in `kv`.
     pub fn kv(&self, key: &str) -> Option<Vec<u8>> {
         let mut state = self.0.borrow_mut();
@@ -147,10 +148,10 @@ impl Host {
     }
 }
 
-/// An instance of a filter.
+/// A filter that is loaded: an instance of it, made anew after a failure as the host does.
 #[derive(Debug)]
 pub struct Loaded<F> {
-    pub(super) filter: Rc<RefCell<F>>,
+    pub(super) instance: Rc<Instance<F>>,
     pub(super) wanted: Hooks,
     pub(super) host: Host,
 }
@@ -170,4 +171,40 @@ impl<F: Filter> Loaded<F> {
     pub fn host(&self) -> &Host {
         &self.host
     }
+}
+
+/// The instance of a loaded filter.
+#[derive(Debug)]
+pub(super) struct Instance<F> {
+    /// Its `config` table as JSON text.
+    config: String,
+    /// Absent while a hook runs, and after one failed.
+    live: RefCell<Option<F>>,
+}
+
+impl<F: Filter> Instance<F> {
+    /// The instance for a hook call, or why there is none: the text in the host's log.
+    pub(super) fn take(&self, host: &Host) -> Result<F, String> {
+        match self.live.take() {
+            Some(filter) => Ok(filter),
+            None => make(host, &self.config).map(|(_, filter)| filter).map_err(|error| {
+                let ConfigError { key, message } = error;
+                format!("no new instance: the configuration was refused: `{key}`: {message}")
+            }),
+        }
+    }
+
+    /// Takes it back.
+    pub(super) fn put(&self, filter: F) {
+        self.live.replace(Some(filter));
+    }
+}
+
+/// Makes an instance, and asks it what it wants.
+fn make<F: Filter>(host: &Host, config: &str) -> Result<(Hooks, F), ConfigError> {
+    let make = || {
+        let filter = json::parse::<F::Config>(config).and_then(F::new)?;
+        Ok((filter.wants(), filter))
+    };
+    fake::run(host, None, make).0
 }

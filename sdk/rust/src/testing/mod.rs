@@ -73,10 +73,12 @@ mod host;
 mod message;
 mod metrics;
 mod rules;
+mod run;
 mod services;
 mod store;
 
 pub use exchange::{Answered, Exchange};
 pub use host::{Host, Loaded, LogLine};
 pub use message::{Forwarded, Reply, Request, Response};
+pub use metrics::Series;
 pub use serde_json::json;

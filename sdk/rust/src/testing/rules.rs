@@ -2,7 +2,7 @@
 //!
 //! The texts are those of `wit/v0.1.0`. Knows no exchange and no phase.
 
-use crate::{EditErrorKind, LocalResponse};
+use crate::{EditErrorKind, Field, LocalResponse};
 
 /// Fields of a head.
 pub(super) const HEAD_FIELDS: usize = 100;
@@ -12,6 +12,8 @@ pub(super) const HEAD_BYTES: usize = 32 * 1024;
 pub(super) const TRAILER_FIELDS: usize = 32;
 /// Bytes of a trailer section, counted as those of a head.
 pub(super) const TRAILER_BYTES: usize = 8 * 1024;
+/// Bytes of a host and its port.
+const AUTHORITY_BYTES: usize = 255 + ":65535".len();
 /// Bytes of a path with its query.
 const TARGET_BYTES: usize = 8 * 1024;
 /// Edits that the host carries out in one exchange.
@@ -32,6 +34,11 @@ pub(super) const BODY_BYTES: usize = 1024 * 1024;
 pub(super) const CHUNK_BYTES: usize = 64 * 1024;
 /// Random bytes of one call.
 pub(super) const RANDOM_BYTES: u32 = 4 * 1024;
+
+/// Body of the host's reply to the failure of a filter, whose status is 500.
+pub(super) const FAILURE_REPLY: &str = "The request could not be processed.\n";
+/// What went wrong then, in the words of RFC 9209.
+pub(super) const FAILURE_ERROR: &str = "proxy_internal_error";
 
 /// Fields that frame or route a message on its connection.
 const HOST_OWNED: [&str; 13] = [
@@ -58,11 +65,15 @@ pub(super) fn editable_name(name: &str) -> Result<String, EditErrorKind> {
     if !is_token(name) {
         return Err(EditErrorKind::InvalidName);
     }
-    let name = name.to_ascii_lowercase();
-    if HOST_OWNED.contains(&name.as_str()) {
+    if is_host_owned(name) {
         return Err(EditErrorKind::HostOwned);
     }
-    Ok(name)
+    Ok(name.to_ascii_lowercase())
+}
+
+/// Some servers read `_` as `-`, so that such a name is taken for the host's own.
+fn is_host_owned(name: &str) -> bool {
+    HOST_OWNED.contains(&name.to_ascii_lowercase().replace('_', "-").as_str())
 }
 
 /// The value without leading and trailing blanks, if it is one.
@@ -76,9 +87,24 @@ pub(super) fn field_value(value: &[u8]) -> Result<Vec<u8>, EditErrorKind> {
     Ok(value[start..end].to_vec())
 }
 
-/// A method that a filter may set.
-pub(super) fn method(method: &str) -> Result<(), EditErrorKind> {
-    valid(is_token(method) && method != "CONNECT")
+/// A text of a filter as one line of the log: at most `most` bytes of it, what would disturb the log
+/// as escapes, and `…` where it was cut.
+pub(super) fn printable(text: &str, most: usize) -> String {
+    let disturbs =
+        |c: char| c.is_control() || matches!(c, '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    let kept = &text[..text.floor_char_boundary(most)];
+    let shown = |c: char| if disturbs(c) { c.escape_default().to_string() } else { c.into() };
+    let mut line: String = kept.chars().map(shown).collect();
+    if kept.len() < text.len() {
+        line.push('…');
+    }
+    line
+}
+
+/// A method in place of another: the response has a body exactly where it had one.
+pub(super) fn method(present: &str, wanted: &str) -> Result<(), EditErrorKind> {
+    let keeps_body = (present == "HEAD") == (wanted == "HEAD");
+    valid(is_token(wanted) && wanted != "CONNECT" && keeps_body)
 }
 
 /// A scheme that a filter may set.
@@ -98,9 +124,10 @@ pub(super) fn authority(authority: &str) -> Result<(), EditErrorKind> {
         None => !host.is_empty() && host.bytes().all(name),
     };
     let port_is_valid = port.is_none_or(|port| {
-        port.bytes().all(|byte| byte.is_ascii_digit()) && port.parse::<u16>().is_ok()
+        let is_number = port.bytes().all(|byte| byte.is_ascii_digit());
+        port.is_empty() || (is_number && port.parse::<u16>().is_ok())
     });
-    valid(host_is_valid && port_is_valid)
+    valid(host_is_valid && port_is_valid && authority.len() <= AUTHORITY_BYTES)
 }
 
 /// A path with its query in origin form.
@@ -118,39 +145,62 @@ pub(super) fn status(present: u16, wanted: u16) -> Result<(), EditErrorKind> {
     valid((200..=599).contains(&wanted) && bodiless(present) == bodiless(wanted))
 }
 
-/// A local response as the client gets it, names in lower case; or why the host refuses it.
-pub(super) fn local_response(response: LocalResponse) -> Result<LocalResponse, String> {
-    if !(200..=599).contains(&response.status) {
-        return Err(format!(
-            "the local response has status {}: expected 200 to 599",
-            response.status
-        ));
-    }
-    if response.body.len() > LOCAL_REPLY_BYTES {
-        return Err(format!(
-            "the local response has {} bytes of body: at most {LOCAL_REPLY_BYTES} are allowed",
-            response.body.len()
-        ));
-    }
-    if response.headers.len() > HEAD_FIELDS {
-        return Err(format!("the local response has more than {HEAD_FIELDS} fields"));
-    }
-    let mut checked = LocalResponse { headers: Vec::new(), ..response };
-    for field in response.headers {
-        let refused = |kind| format!("the local response has a field `{}`: {kind}", field.name);
-        let name = editable_name(&field.name).map_err(refused)?;
-        let value = field_value(&field.value).map_err(refused)?;
-        checked.headers.push(crate::Field { name, value });
-    }
-    Ok(checked)
+/// Can a response of this status, to a request of this method, have a body?
+pub(super) fn response_has_body(method: &str, status: u16) -> bool {
+    method != "HEAD" && !matches!(status, 100..=199 | 204 | 304)
 }
 
-/// `[a-zA-Z_][a-zA-Z0-9_]*` of at most 64 bytes: the name of a metric or of a label.
+/// A local response as the client gets it, names in lower case; or why the host refuses it, in the
+/// words of its log.
+pub(super) fn local_response(response: LocalResponse) -> Result<LocalResponse, String> {
+    let LocalResponse { status, headers, body } = response;
+    if !(200..=599).contains(&status) {
+        return Err(format!("its local response has status {status}; 200 to 599 are allowed"));
+    }
+    if body.len() > LOCAL_REPLY_BYTES {
+        let length = body.len();
+        return Err(format!(
+            "its local response has {length} bytes, over the limit `local_reply` of \
+             {LOCAL_REPLY_BYTES}"
+        ));
+    }
+    for field in &headers {
+        let shown = printable(&field.name, 64);
+        if !is_token(&field.name) {
+            return Err(format!("its local response has a field `{shown}`, which is no name"));
+        }
+        if is_host_owned(&field.name) {
+            return Err(format!("its local response sets `{shown}`, which belongs to the host"));
+        }
+        if field_value(&field.value).is_err() {
+            return Err(format!("its local response has control bytes in field `{shown}`"));
+        }
+    }
+    let bytes: usize = headers.iter().map(|field| field.name.len() + field.value.len() + 4).sum();
+    if headers.len() > HEAD_FIELDS || bytes > HEAD_BYTES {
+        let count = headers.len();
+        return Err(format!(
+            "its local response has {count} fields of {bytes} bytes; {HEAD_FIELDS} of \
+             {HEAD_BYTES} are allowed"
+        ));
+    }
+    let lower = |field: Field| Field { name: field.name.to_ascii_lowercase(), ..field };
+    Ok(LocalResponse { status, headers: headers.into_iter().map(lower).collect(), body })
+}
+
+/// `[a-zA-Z_][a-zA-Z0-9_]*` of at most 64 bytes: the name of a metric.
 pub(super) fn is_metric_name(name: &str) -> bool {
     let word = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
     name.len() <= 64
         && name.bytes().all(word)
         && name.bytes().next().is_some_and(|first| !first.is_ascii_digit())
+}
+
+/// The name of a metric that neither the host nor the exposition format needs for a label of its own.
+pub(super) fn is_label(name: &str) -> bool {
+    is_metric_name(name)
+        && !name.starts_with("__")
+        && !["filter", "version", "le", "quantile"].contains(&name)
 }
 
 fn is_token(text: &str) -> bool {
@@ -172,7 +222,8 @@ mod tests {
         for name in ["", "a b", "a:", "ä", "a\n"] {
             assert_eq!(editable_name(name), Err(EditErrorKind::InvalidName), "{name:?}");
         }
-        for name in HOST_OWNED.into_iter().chain([":path", "Content-Length", "TE"]) {
+        let others = [":path", "Content-Length", "TE", "transfer_encoding", "Keep_Alive"];
+        for name in HOST_OWNED.into_iter().chain(others) {
             assert_eq!(editable_name(name), Err(EditErrorKind::HostOwned), "{name}");
         }
     }
@@ -189,14 +240,25 @@ mod tests {
 
     #[test]
     fn parts_of_the_request_line_are_checked() {
-        assert!(method("PATCH").is_ok() && method("CONNECT").is_err() && method("A B").is_err());
+        for (present, wanted, fits) in [
+            ("GET", "PATCH", true),
+            ("GET", "CONNECT", false),
+            ("GET", "A B", false),
+            ("GET", "HEAD", false),
+            ("HEAD", "GET", false),
+            ("HEAD", "HEAD", true),
+        ] {
+            assert_eq!(method(present, wanted).is_ok(), fits, "{present} to {wanted}");
+        }
         assert!(scheme("https").is_ok() && scheme("ftp").is_err());
-        for good in ["a", "a.example:80", "127.0.0.1:8080", "[::1]:80", "[::1]"] {
+        for good in ["a", "a.example:80", "127.0.0.1:8080", "[::1]:80", "[::1]", "a:"] {
             assert!(authority(good).is_ok(), "{good}");
         }
         for bad in ["", ":80", "a:b", "a:65536", "user@a", "a/b", "[::1", "[x]"] {
             assert!(authority(bad).is_err(), "{bad}");
         }
+        let long = |length| authority(&"a".repeat(length)).is_ok();
+        assert_eq!([260, 261, 262].map(long), [true, true, false]);
         assert!(target("/a?b").is_ok() && target("a").is_err() && target("/a#b").is_err());
         assert!(target("/a b").is_err());
         let long = |length: usize| format!("/{}", "a".repeat(length - 1));
@@ -219,18 +281,48 @@ mod tests {
         assert_eq!([199, 200, 599, 600].map(status), [false, true, true, false]);
         let body = |length| local_response(LocalResponse::new(200).body(vec![0; length])).is_ok();
         assert_eq!([65_535, 65_536, 65_537].map(body), [true, true, false]);
-        let refused = local_response(LocalResponse::new(200).header("Content-Length", "1"));
-        assert_eq!(
-            refused,
-            Err("the local response has a field `Content-Length`: the field belongs to the host"
-                .to_owned())
-        );
+        let fields = |count: usize, value: usize| {
+            let field = || Field::new("X-A", vec![b'v'; value]);
+            let headers = std::iter::repeat_with(field).take(count).collect();
+            local_response(LocalResponse { headers, ..LocalResponse::new(200) }).is_ok()
+        };
+        assert_eq!([99, 100, 101].map(|count| fields(count, 1)), [true, true, false]);
+        assert_eq!([32_760, 32_761, 32_762].map(|value| fields(1, value)), [true, true, false]);
+    }
+
+    #[test]
+    fn a_refused_local_response_is_told_of_as_in_the_log() {
+        let refused = |name: &str, value: &[u8]| {
+            local_response(LocalResponse::new(200).header(name, value)).unwrap_err()
+        };
+        for (name, told) in [
+            (
+                "Content-Length",
+                "its local response sets `Content-Length`, which belongs to the host",
+            ),
+            (":a\n", "its local response has a field `:a\\n`, which is no name"),
+        ] {
+            assert_eq!(refused(name, b"1"), told);
+        }
+        assert_eq!(refused("x", b"\n"), "its local response has control bytes in field `x`");
+    }
+
+    #[test]
+    fn lines_of_the_log_are_cut_and_stay_lines() {
+        let at = |length| printable(&"x".repeat(length), 1024).len();
+        assert_eq!([1023, 1024, 1025].map(at), [1023, 1024, 1024 + "…".len()]);
+        assert_eq!(printable("a\r\n\u{1b}\u{202e}\u{2028}ä", 99), r"a\r\n\u{1b}\u{202e}\u{2028}ä");
+        assert_eq!(printable("aä", 2), "a…");
     }
 
     #[test]
     fn metric_names_have_64_bytes() {
         assert!(is_metric_name("_a1") && !is_metric_name("1a") && !is_metric_name("a-b"));
         assert!(!is_metric_name(""));
+        assert!(is_label("a__") && is_label("les"));
+        for name in ["__a", "filter", "version", "le", "quantile", "a b"] {
+            assert!(!is_label(name), "{name}");
+        }
         assert_eq!([63, 64, 65].map(|n| is_metric_name(&"a".repeat(n))), [true, true, false]);
     }
 }

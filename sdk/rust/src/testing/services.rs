@@ -14,10 +14,7 @@ pub(crate) mod log {
     }
 
     pub(crate) fn write(level: Level, message: &str) {
-        let text = message[..message.floor_char_boundary(rules::LOG_LINE_BYTES)]
-            .chars()
-            .map(|c| if c.is_control() { c.escape_default().to_string() } else { c.into() })
-            .collect();
+        let text = rules::printable(message, rules::LOG_LINE_BYTES);
         scope(|scope| {
             if let Some(exchange) = &mut scope.exchange {
                 exchange.lines += 1;
@@ -58,7 +55,11 @@ pub(crate) mod random {
     use super::{rules, state};
 
     pub(crate) fn bytes(length: u32) -> Vec<u8> {
-        assert!(length <= rules::RANDOM_BYTES, "over 4 KiB of random bytes at once: this traps");
+        assert!(
+            length <= rules::RANDOM_BYTES,
+            "`random.bytes` was asked for {length} bytes; at most {} a call",
+            rules::RANDOM_BYTES
+        );
         let length = length as usize;
         let mut bytes = Vec::with_capacity(length + 8);
         while bytes.len() < length {

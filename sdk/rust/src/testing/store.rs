@@ -56,10 +56,8 @@ impl Store {
         ttl_ms: Option<u64>,
         now: Duration,
     ) -> Result<(), KvError> {
+        self.check(key, value)?;
         self.expire(now);
-        if value.len() > self.value_bytes_max {
-            return Err(KvError::TooLarge);
-        }
         let value = Value::Bytes(value.to_vec());
         self.put(key, Entry { value, expires: expiry(ttl_ms, now) })
     }
@@ -76,6 +74,7 @@ impl Store {
         ttl_ms: Option<u64>,
         now: Duration,
     ) -> Result<i64, KvError> {
+        self.check(key, b"")?;
         self.expire(now);
         let (number, expires) = match self.entries.get(key) {
             None => (0, expiry(ttl_ms, now)),
@@ -95,16 +94,19 @@ impl Store {
         ttl_ms: Option<u64>,
         now: Duration,
     ) -> Result<bool, KvError> {
+        self.check(key, value)?;
         if self.get(key, now).as_deref() != expected {
             return Ok(false);
         }
         self.set(key, value, ttl_ms, now).map(|()| true)
     }
 
+    fn check(&self, key: &str, value: &[u8]) -> Result<(), KvError> {
+        let fits = (1..=KEY_BYTES).contains(&key.len()) && value.len() <= self.value_bytes_max;
+        if fits { Ok(()) } else { Err(KvError::TooLarge) }
+    }
+
     fn put(&mut self, key: &str, entry: Entry) -> Result<(), KvError> {
-        if key.is_empty() || key.len() > KEY_BYTES {
-            return Err(KvError::TooLarge);
-        }
         if !self.entries.contains_key(key) && self.entries.len() >= self.entries_max {
             return Err(KvError::Full);
         }
@@ -168,5 +170,11 @@ mod tests {
         assert_eq!(store.compare_and_set("a", None, b"2", None, START), Ok(false));
         assert_eq!(store.compare_and_set("a", Some(b"1"), b"2", None, START), Ok(true));
         assert!(store.delete("a", START) && !store.delete("a", START));
+        // What could never be written is refused, whatever is there.
+        let mut store = Store { value_bytes_max: 1, ..store };
+        assert_eq!(
+            store.compare_and_set("a", Some(b"x"), b"22", None, START),
+            Err(KvError::TooLarge)
+        );
     }
 }
