@@ -17,6 +17,7 @@ pub const SHIPPED: &[Shipped] = &[
     Shipped { name: "trace", component: include_bytes!(env!("PILLION_TRACE")) },
     Shipped { name: "headers", component: include_bytes!(env!("PILLION_HEADERS")) },
     Shipped { name: "rate-limit", component: include_bytes!(env!("PILLION_RATE_LIMIT")) },
+    Shipped { name: "cors", component: include_bytes!(env!("PILLION_CORS")) },
 ];
 
 /// The shipped filter of this name.
@@ -30,7 +31,7 @@ mod tests {
 
     #[test]
     fn every_shipped_filter_is_a_component_under_its_own_name() {
-        for name in ["trace", "headers", "rate-limit"] {
+        for name in ["trace", "headers", "rate-limit", "cors"] {
             let component = shipped(name).unwrap().component;
             // The preamble of the component model's binary format: magic, version 13, layer 1.
             assert!(component.starts_with(b"\0asm\x0d\0\x01\0"), "{name}");
@@ -45,11 +46,13 @@ mod tests {
             let component = shipped(name).unwrap().component;
             component.windows(hook.len()).any(|window| window == hook.as_bytes())
         };
-        for name in ["trace", "headers", "rate-limit"] {
-            for hook in ["configure", "wanted-hooks", "on-request", "on-response"] {
+        for name in ["trace", "headers", "rate-limit", "cors"] {
+            for hook in ["configure", "on-request", "on-response"] {
                 assert!(exports(name, hook), "{name}: {hook}");
             }
+            assert_eq!(exports(name, "wanted-hooks"), name != "cors", "{name}");
             assert!(!exports(name, "on-request-body"), "{name}");
+            assert!(!exports(name, "on-response-body"), "{name}");
         }
     }
 }
