@@ -5,11 +5,12 @@ use std::process::ExitCode;
 use pillion_filter_builder::{Build, Effort};
 
 /// Folders beside this file, and the variables that name their components to `src/lib.rs`.
-const FILTERS: [(&str, &str); 4] = [
+const FILTERS: [(&str, &str); 5] = [
     ("trace", "PILLION_TRACE"),
     ("headers", "PILLION_HEADERS"),
     ("rate-limit", "PILLION_RATE_LIMIT"),
     ("cors", "PILLION_CORS"),
+    ("jwt", "PILLION_JWT"),
 ];
 
 /// What the components are made of, beside their folders.

@@ -18,6 +18,7 @@ pub const SHIPPED: &[Shipped] = &[
     Shipped { name: "headers", component: include_bytes!(env!("PILLION_HEADERS")) },
     Shipped { name: "rate-limit", component: include_bytes!(env!("PILLION_RATE_LIMIT")) },
     Shipped { name: "cors", component: include_bytes!(env!("PILLION_CORS")) },
+    Shipped { name: "jwt", component: include_bytes!(env!("PILLION_JWT")) },
 ];
 
 /// The shipped filter of this name.
@@ -31,7 +32,7 @@ mod tests {
 
     #[test]
     fn every_shipped_filter_is_a_component_under_its_own_name() {
-        for name in ["trace", "headers", "rate-limit", "cors"] {
+        for name in ["trace", "headers", "rate-limit", "cors", "jwt"] {
             let component = shipped(name).unwrap().component;
             // The preamble of the component model's binary format: magic, version 13, layer 1.
             assert!(component.starts_with(b"\0asm\x0d\0\x01\0"), "{name}");
@@ -46,13 +47,25 @@ mod tests {
             let component = shipped(name).unwrap().component;
             component.windows(hook.len()).any(|window| window == hook.as_bytes())
         };
-        for name in ["trace", "headers", "rate-limit", "cors"] {
-            for hook in ["configure", "on-request", "on-response"] {
-                assert!(exports(name, hook), "{name}: {hook}");
+        // The hooks of each, beside `configure`.
+        for (name, written) in [
+            ("trace", &["wanted-hooks", "on-request", "on-response"][..]),
+            ("headers", &["wanted-hooks", "on-request", "on-response"]),
+            ("rate-limit", &["wanted-hooks", "on-request", "on-response"]),
+            ("cors", &["on-request", "on-response"]),
+            ("jwt", &["on-request"]),
+        ] {
+            assert!(exports(name, "configure"), "{name}");
+            for hook in [
+                "wanted-hooks",
+                "on-request",
+                "on-request-body",
+                "on-response",
+                "on-response-body",
+                "on-complete",
+            ] {
+                assert_eq!(exports(name, hook), written.contains(&hook), "{name}: {hook}");
             }
-            assert_eq!(exports(name, "wanted-hooks"), name != "cors", "{name}");
-            assert!(!exports(name, "on-request-body"), "{name}");
-            assert!(!exports(name, "on-response-body"), "{name}");
         }
     }
 }

@@ -16,6 +16,7 @@ mod h2c;
 mod h2c_limits;
 mod headers;
 mod inspect;
+mod jwt;
 mod layers;
 mod limits;
 mod malformed;
