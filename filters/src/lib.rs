@@ -19,6 +19,7 @@ pub const SHIPPED: &[Shipped] = &[
     Shipped { name: "rate-limit", component: include_bytes!(env!("PILLION_RATE_LIMIT")) },
     Shipped { name: "cors", component: include_bytes!(env!("PILLION_CORS")) },
     Shipped { name: "jwt", component: include_bytes!(env!("PILLION_JWT")) },
+    Shipped { name: "compress", component: include_bytes!(env!("PILLION_COMPRESS")) },
 ];
 
 /// The shipped filter of this name.
@@ -32,7 +33,7 @@ mod tests {
 
     #[test]
     fn every_shipped_filter_is_a_component_under_its_own_name() {
-        for name in ["trace", "headers", "rate-limit", "cors", "jwt"] {
+        for name in ["trace", "headers", "rate-limit", "cors", "jwt", "compress"] {
             let component = shipped(name).unwrap().component;
             // The preamble of the component model's binary format: magic, version 13, layer 1.
             assert!(component.starts_with(b"\0asm\x0d\0\x01\0"), "{name}");
@@ -54,6 +55,7 @@ mod tests {
             ("rate-limit", &["wanted-hooks", "on-request", "on-response"]),
             ("cors", &["on-request", "on-response"]),
             ("jwt", &["on-request"]),
+            ("compress", &["on-response", "on-response-body", "on-complete"]),
         ] {
             assert!(exports(name, "configure"), "{name}");
             for hook in [

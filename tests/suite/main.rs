@@ -5,6 +5,7 @@ mod access_log;
 mod admin;
 mod cases;
 mod cli;
+mod compress;
 mod cors;
 mod dev;
 mod documents;
