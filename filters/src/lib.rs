@@ -17,6 +17,9 @@ pub const SHIPPED: &[Shipped] = &[
     Shipped { name: "trace", component: include_bytes!(env!("PILLION_TRACE")) },
     Shipped { name: "headers", component: include_bytes!(env!("PILLION_HEADERS")) },
     Shipped { name: "rate-limit", component: include_bytes!(env!("PILLION_RATE_LIMIT")) },
+    Shipped { name: "cors", component: include_bytes!(env!("PILLION_CORS")) },
+    Shipped { name: "jwt", component: include_bytes!(env!("PILLION_JWT")) },
+    Shipped { name: "compress", component: include_bytes!(env!("PILLION_COMPRESS")) },
 ];
 
 /// The shipped filter of this name.
@@ -30,7 +33,7 @@ mod tests {
 
     #[test]
     fn every_shipped_filter_is_a_component_under_its_own_name() {
-        for name in ["trace", "headers", "rate-limit"] {
+        for name in ["trace", "headers", "rate-limit", "cors", "jwt", "compress"] {
             let component = shipped(name).unwrap().component;
             // The preamble of the component model's binary format: magic, version 13, layer 1.
             assert!(component.starts_with(b"\0asm\x0d\0\x01\0"), "{name}");
@@ -45,11 +48,26 @@ mod tests {
             let component = shipped(name).unwrap().component;
             component.windows(hook.len()).any(|window| window == hook.as_bytes())
         };
-        for name in ["trace", "headers", "rate-limit"] {
-            for hook in ["configure", "wanted-hooks", "on-request", "on-response"] {
-                assert!(exports(name, hook), "{name}: {hook}");
+        // The hooks of each, beside `configure`.
+        for (name, written) in [
+            ("trace", &["wanted-hooks", "on-request", "on-response"][..]),
+            ("headers", &["wanted-hooks", "on-request", "on-response"]),
+            ("rate-limit", &["wanted-hooks", "on-request", "on-response"]),
+            ("cors", &["on-request", "on-response"]),
+            ("jwt", &["on-request"]),
+            ("compress", &["on-response", "on-response-body", "on-complete"]),
+        ] {
+            assert!(exports(name, "configure"), "{name}");
+            for hook in [
+                "wanted-hooks",
+                "on-request",
+                "on-request-body",
+                "on-response",
+                "on-response-body",
+                "on-complete",
+            ] {
+                assert_eq!(exports(name, hook), written.contains(&hook), "{name}: {hook}");
             }
-            assert!(!exports(name, "on-request-body"), "{name}");
         }
     }
 }
