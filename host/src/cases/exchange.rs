@@ -230,6 +230,8 @@ impl<'p> Playing<'p> {
         let head = &self.exchange.response;
         if response_has_body(&self.exchange.request.method, head.status) {
             self.observed.body = body.concat();
+        } else {
+            self.observed.trailers.clear();
         }
     }
 
