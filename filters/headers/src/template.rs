@@ -214,6 +214,7 @@ mod tests {
     #[test]
     fn blanks_at_the_ends_are_cut() {
         assert_eq!(render("  a b "), "a b");
+        assert_eq!((render("\ta"), render("a\t")), ("a".to_owned(), "a".to_owned()));
         assert_eq!(render("tenant ${query}"), "tenant");
         assert_eq!(render("${query} \t"), "");
     }

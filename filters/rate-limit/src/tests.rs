@@ -220,6 +220,9 @@ fn mistakes_in_the_configuration_are_named() {
     let (key, message) = mistake(json!({"key": []}));
     assert_eq!((key.as_str(), message.as_str()), ("key", "has no part: name at least one"));
     assert_eq!(mistake(json!({"key": ["client", 1]})).0, "key[1]");
+    let (key, message) = mistake(json!({"key": 7}));
+    assert_eq!(key, "key");
+    assert!(message.ends_with("expected a string or a list of strings"), "{message}");
     assert_eq!(mistake(json!({"missing": "ignore"})).0, "missing");
     assert_eq!(mistake(json!({"keys": "client"})).0, "keys");
     for bits in [0, 129] {

@@ -136,6 +136,9 @@ mod tests {
             format!("00-{TRACE}-{PARENT}-011"),
             format!(" 00-{TRACE}-{PARENT}-01"),
             format!("00_{TRACE}_{PARENT}_01"),
+            format!("00_{TRACE}-{PARENT}-01"),
+            format!("00-{TRACE}_{PARENT}-01"),
+            format!("00-{TRACE}-{PARENT}_01"),
             format!("00-{TRACE}{PARENT}-01"),
             "\u{e9}".repeat(28),
         ] {

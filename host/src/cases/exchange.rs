@@ -230,6 +230,8 @@ impl<'p> Playing<'p> {
         let head = &self.exchange.response;
         if response_has_body(&self.exchange.request.method, head.status) {
             self.observed.body = body.concat();
+        } else {
+            self.observed.trailers.clear();
         }
     }
 
@@ -247,6 +249,7 @@ impl<'p> Playing<'p> {
         let status = self.exchange.response.status;
         source.has_body &= response_has_body(&self.exchange.request.method, status);
         if !source.has_body {
+            source.trailers = None;
             return Ok(None);
         }
         let mut pass = BodyPass::new(self.chain, &self.progress, Direction::Response);
@@ -256,6 +259,7 @@ impl<'p> Playing<'p> {
         Ok(pass)
     }
 
+    /// What follows once the head is on its way: the rest of the body, and the trailers.
     fn response_rest(
         &mut self,
         source: &mut Source,
@@ -264,6 +268,13 @@ impl<'p> Playing<'p> {
     ) -> Result<(), Stop> {
         while source.has_body {
             self.response_chunk(source, pass, body)?;
+        }
+        if let Some(trailers) = source.trailers.take() {
+            let chain = self.chain;
+            let trailers = chain
+                .response_trailers(&mut self.exchange, &mut self.progress, trailers)
+                .map_err(|_closed| Stop::Failed)?;
+            self.observed.trailers = lines_of(&trailers);
         }
         Ok(())
     }
@@ -279,15 +290,7 @@ impl<'p> Playing<'p> {
             return self.push(pass, chunk, false, body);
         }
         source.has_body = false;
-        self.push(pass, Bytes::new(), true, body)?;
-        if let Some(trailers) = source.trailers.take() {
-            let chain = self.chain;
-            let trailers = chain
-                .response_trailers(&mut self.exchange, &mut self.progress, trailers)
-                .map_err(|_closed| Stop::Failed)?;
-            self.observed.trailers = lines_of(&trailers);
-        }
-        Ok(())
+        self.push(pass, Bytes::new(), true, body)
     }
 }
 

@@ -146,7 +146,8 @@ impl Chain {
         Verdict::Proceed
     }
 
-    /// Runs the request trailer hooks in file order. `Err`: a filter failed closed.
+    /// Runs the request trailer hooks in file order. `Err`: a filter failed closed; those before it
+    /// take part in the reply to that.
     pub fn request_trailers(
         &self,
         exchange: &mut Box<Exchange>,
@@ -217,7 +218,10 @@ impl Chain {
         };
         match self.settle(index, done, progress) {
             Step::Next(()) | Step::Out => Ok(()),
-            Step::Failed => Err(ClosedFailure),
+            Step::Failed => {
+                progress.sees_response = progress.sees_response.min(index);
+                Err(ClosedFailure)
+            }
         }
     }
 

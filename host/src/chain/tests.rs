@@ -438,6 +438,24 @@ fn trailers_are_edited_in_the_order_of_the_message() {
 }
 
 #[test]
+fn the_reply_to_a_failure_over_trailers_is_seen_by_the_filters_before_it() {
+    let calls = Calls::default();
+    let of = |name| Scripted { trailers: true, ..filter(name, &calls).head(HeadDecision::Proceed) };
+    let chain = chain(["a", "b", "c"].map(of).into());
+    let (mut exchange, mut progress) = (Box::<Exchange>::default(), Progress::default());
+    chain.request_head(&mut exchange, &mut progress);
+    let mut trailers = crate::http::Fields::default();
+    // Room for the line of the first filter, and not for that of the second.
+    for _ in 1..edit::TRAILER_FIELDS_MAX {
+        trailers.append(crate::http::Name::known("x"), b"");
+    }
+    assert!(chain.request_trailers(&mut exchange, &mut progress, trailers).is_err());
+    calls.borrow_mut().clear();
+    chain.response_head(&mut exchange, &mut progress);
+    assert_eq!(*calls.borrow(), ["a response"]);
+}
+
+#[test]
 fn a_message_is_edited_only_in_its_phase() {
     let mut exchange = in_phase(Phase::Outside);
     exchange.response.status = 200;

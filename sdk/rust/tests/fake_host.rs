@@ -325,3 +325,101 @@ fn buckets_need_a_grant() {
         Ok(Decision::Proceed)
     });
 }
+
+#[test]
+fn a_response_that_can_have_no_body_has_none_and_calls_no_body_hook() {
+    for (method, status, bytes) in
+        [("GET", 200, 1), ("GET", 204, 0), ("GET", 304, 0), ("HEAD", 200, 0)]
+    {
+        let script = Scripted {
+            response_body: |response, _| {
+                response.set_header("x-late", "1").expect_err("the head is gone");
+                log::info!("called");
+                Ok(BodyDecision::Pass)
+            },
+            ..PROCEED
+        };
+        let filter = load(script);
+        let upstream = testing::Response::new(status).body("b").trailer("x-sum", "1");
+        let mut answered = filter.request(testing::Request::new(method, "/")).answer(upstream);
+        let trailers = answered.response().trailers.len();
+        assert_eq!((answered.response().body.len(), trailers), (bytes, bytes), "{method} {status}");
+        assert_eq!(filter.host().logs().len(), bytes);
+        assert_eq!(answered.complete().unwrap().response_bytes, bytes as u64);
+
+        let local = Scripted {
+            request: |request| {
+                let status = request.path_with_query()[1..].parse().expect("a status");
+                Ok(LocalResponse::new(status).body("b").into())
+            },
+            ..PROCEED
+        };
+        let exchange = load(local).request(testing::Request::new(method, &format!("/{status}")));
+        assert_eq!(exchange.local_response().unwrap().body.len(), bytes, "{method} {status}");
+    }
+}
+
+#[test]
+fn an_instance_that_fails_is_replaced() {
+    SCRIPT.set(Scripted { request: |_| Err(Error::new("no")), ..PROCEED });
+    let filter = Host::new().load::<Scripted>(json!({})).unwrap();
+    let mut exchange = filter.request(testing::Request::get("/"));
+    assert_eq!(exchange.failure(), Some("hook `on-request` failed: no"));
+    // Its successor, which the filter's `new` makes of another script, hears of the end.
+    let outcome = exchange.outcome();
+    assert_eq!((outcome.status, outcome.response_bytes), (Some(500), 36));
+    assert_eq!(outcome.error.as_deref(), Some("proxy_internal_error"));
+    exchange.complete(&outcome).unwrap();
+    assert_eq!(filter.host().logs()[0].text, "/ Some(500) 0");
+    assert!(filter.request(testing::Request::get("/")).failure().is_none());
+}
+
+#[test]
+fn a_failure_after_the_head_breaks_the_response_off() {
+    let fail: BodyHook<Response> = |_, chunk| match chunk.bytes() {
+        b"fail" => Err(Error::new("no")),
+        _ => Ok(BodyDecision::Pass),
+    };
+    let answer = |response| {
+        let upstream = testing::Response::new(200).chunks(["four", "fail", ""]);
+        let script = Scripted { response, response_body: fail, ..PROCEED };
+        load(script).request(testing::Request::get("/")).answer(upstream)
+    };
+    let late = answer(|_| Ok(Decision::Proceed));
+    assert!(late.is_broken_off() && late.failure().is_some());
+    let outcome = late.outcome();
+    assert_eq!((outcome.status, outcome.complete, outcome.response_bytes), (Some(200), false, 4));
+
+    let script = Scripted { response: |_| Err(Error::new("no")), ..PROCEED };
+    let early =
+        load(script).request(testing::Request::get("/")).answer(testing::Response::new(200));
+    assert!(!early.is_broken_off() && early.failure().is_some());
+    assert_eq!((early.outcome().status, early.outcome().complete), (Some(500), true));
+}
+
+#[test]
+fn everything_that_was_noted_and_reported_can_be_listed() {
+    SCRIPT.set(Scripted {
+        request: |request| {
+            request.set_note("b", "2")?;
+            request.set_note("a", "1")?;
+            metrics::Gauge::define("level", "", &["l"])?.set(0.5, &["x"])?;
+            let sizes = metrics::Histogram::define("sizes", "", &[])?;
+            sizes.observe(1.0, &[])?;
+            sizes.observe(2.0, &[])?;
+            Ok(Decision::Proceed)
+        },
+        ..PROCEED
+    });
+    let filter = Host::new().load::<Scripted>(json!({})).unwrap();
+    let exchange = filter.request(testing::Request::get("/"));
+    assert_eq!(exchange.notes().collect::<Vec<_>>(), [("a", "1"), ("b", "2")]);
+    let of = |name: &str, labels: &[&str], value, observations| testing::Series {
+        name: name.to_owned(),
+        labels: labels.iter().map(|&label| label.to_owned()).collect(),
+        value,
+        observations,
+    };
+    let listed = filter.host().series();
+    assert_eq!(listed, [of("level", &["x"], 0.5, None), of("sizes", &[], 3.0, Some(2))]);
+}

@@ -10,7 +10,9 @@ use pillion::proxy::reply::Fault;
 use pillion_sdk::log::Level;
 use pillion_sdk::testing::{self, Host, Loaded, Reply};
 use pillion_sdk::{ConfigError, Field, Filter};
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::cell::Cell;
+use std::panic::{self, AssertUnwindSafe, catch_unwind};
+use std::sync::Once;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 /// Of the levels, by how important they are.
@@ -48,7 +50,7 @@ impl<F: Filter> Native for Player<F> {
     fn exchange(&mut self, step: &Step) -> Result<Seen, String> {
         self.advance(step.advance);
         let mut seen = Seen::default();
-        let played = catch_unwind(AssertUnwindSafe(|| self.play(step, &mut seen)));
+        let played = quietly(|| catch_unwind(AssertUnwindSafe(|| self.play(step, &mut seen))));
         played.map_err(|panic| text_of(&*panic))?;
         let lines = self.host.logs();
         for line in &lines[self.lines_seen..] {
@@ -213,6 +215,27 @@ fn completed(done: Result<(), String>, seen: &mut Seen) {
 /// As the host's log writes the last words of a component.
 fn words(failure: &str) -> String {
     printable(failure.trim(), usize::MAX).into_owned()
+}
+
+thread_local! {
+    static QUIET: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Does `work` without a word about panics on this thread: the guests are asked for them.
+fn quietly<T>(work: impl FnOnce() -> T) -> T {
+    static HOOK: Once = Once::new();
+    HOOK.call_once(|| {
+        let loud = panic::take_hook();
+        panic::set_hook(Box::new(move |panic| {
+            if !QUIET.get() {
+                loud(panic);
+            }
+        }));
+    });
+    QUIET.set(true);
+    let done = work();
+    QUIET.set(false);
+    done
 }
 
 fn text_of(panic: &(dyn std::any::Any + Send)) -> String {

@@ -2,7 +2,8 @@
 //!
 //! It does what the real host does: host-owned fields are refused, the documented limits hold, edits
 //! in the wrong phase answer the error they get in service, names come out in lower case, time stands
-//! still within an exchange, buckets and `kv` outlive instances. It runs one filter on one exchange:
+//! still within an exchange, buckets and `kv` outlive instances, an instance that fails is replaced.
+//! That it does so is tested with random exchanges on both. It runs one filter on one exchange:
 //! chains, fail policies, deadlines and memory caps are the real host's.
 //!
 //! ```

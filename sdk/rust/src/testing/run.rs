@@ -70,17 +70,21 @@ impl<F: Filter> Run<F> {
         let decision = self.hook(Phase::Response, "on-response", Decision::Proceed, |filter| {
             filter.on_response(&message::Request::token(), &mut message::Response::token())
         })?;
-        let has_body = self.has_body(response.status);
+        let has_body = self.has_body(response.status) && self.has_body(self.status());
         let chunks = if has_body { &response.chunks[..] } else { &[] };
-        let body = self.body(Body::Response, decision, chunks)?;
+        let mut body = self.body(Body::Response, decision, chunks)?;
         let trailers = if has_body { &response.trailers[..] } else { &[] };
-        let trailers = self.trailers(Phase::ResponseTrailers, trailers, |filter| {
+        let mut trailers = self.trailers(Phase::ResponseTrailers, trailers, |filter| {
             filter.on_response_trailers(
                 &message::Request::token(),
                 &message::Response::token(),
                 &mut message::Trailers::token(),
             )
         })?;
+        // The body hook may have set another status while the head waited.
+        if !self.has_body(self.status()) {
+            (body, trailers) = Default::default();
+        }
         let (status, fields) = self.state().response.as_ref().expect("set at the top");
         Ok(Reply { status: *status, headers: fields.lines().to_vec(), body, trailers })
     }
@@ -97,8 +101,7 @@ impl<F: Filter> Run<F> {
     /// The outcome of an exchange whose filter failed.
     pub(super) fn failed(&self) -> Outcome {
         let outcome = if self.head_is_sent() {
-            let (status, _) = self.state().response.as_ref().expect("its head is sent");
-            Outcome { complete: false, ..self.outcome(*status, self.sent_bytes) }
+            Outcome { complete: false, ..self.outcome(self.status(), self.sent_bytes) }
         } else {
             let length = if self.has_body(500) { rules::FAILURE_REPLY.len() as u64 } else { 0 };
             self.outcome(500, length)
@@ -144,6 +147,10 @@ impl<F: Filter> Run<F> {
 
     fn elapsed(&self) -> Duration {
         self.host.0.borrow().monotonic.saturating_sub(self.state().started)
+    }
+
+    fn status(&self) -> u16 {
+        self.state().response.as_ref().map_or(0, |(status, _)| *status)
     }
 
     /// Can a response of this status to this request have a body?
