@@ -29,7 +29,7 @@ fn begin(filter: &Loaded<Compress>) -> Exchange<Compress> {
 
 /// The reply of an exchange that is over.
 fn reply(filter: &Loaded<Compress>, request: Request, response: Response) -> Reply {
-    let answered = filter.request(request).answer(response);
+    let mut answered = filter.request(request).answer(response);
     let reply = answered.response().clone();
     answered.complete().unwrap();
     reply
