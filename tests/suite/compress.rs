@@ -20,17 +20,18 @@ fn text(length: usize) -> Vec<u8> {
 /// An origin that answers with a body of the type and length that the path names: `/text/html/1000`.
 async fn origin() -> Origin {
     Origin::serve(|request| async move {
-        let (content_type, length) = request.uri().path()[1..].rsplit_once('/').unwrap();
-        let body = pillion_tests::client::full(text(length.parse().unwrap()));
+        let (content_type, length) =
+            request.uri().path()[1..].rsplit_once('/').expect("type and length");
+        let body = pillion_tests::client::full(text(length.parse().expect("a length")));
         let response = Response::builder().header("content-type", content_type);
-        response.header("etag", "\"v1\"").body(body).unwrap()
+        response.header("etag", "\"v1\"").body(body).expect("a valid response")
     })
     .await
 }
 
 fn ask(client: &Client, target: &str) -> Request<Body> {
     let request = client.request(Method::GET, target).header("accept-encoding", "gzip, br");
-    request.body(empty()).unwrap()
+    request.body(empty()).expect("a valid request")
 }
 
 /// What is in a gzip stream, whose checksum and length are looked at.
