@@ -5,13 +5,14 @@ use std::process::ExitCode;
 use pillion_filter_builder::{Build, Effort};
 
 /// Folders beside this file, and the variables that name their components to `src/lib.rs`.
-const FILTERS: [(&str, &str); 6] = [
+const FILTERS: [(&str, &str); 7] = [
     ("trace", "PILLION_TRACE"),
     ("headers", "PILLION_HEADERS"),
     ("rate-limit", "PILLION_RATE_LIMIT"),
     ("cors", "PILLION_CORS"),
     ("jwt", "PILLION_JWT"),
     ("compress", "PILLION_COMPRESS"),
+    ("validate-json", "PILLION_VALIDATE_JSON"),
 ];
 
 /// What the components are made of, beside their folders.

@@ -20,6 +20,7 @@ pub const SHIPPED: &[Shipped] = &[
     Shipped { name: "cors", component: include_bytes!(env!("PILLION_CORS")) },
     Shipped { name: "jwt", component: include_bytes!(env!("PILLION_JWT")) },
     Shipped { name: "compress", component: include_bytes!(env!("PILLION_COMPRESS")) },
+    Shipped { name: "validate-json", component: include_bytes!(env!("PILLION_VALIDATE_JSON")) },
 ];
 
 /// The shipped filter of this name.
@@ -33,7 +34,7 @@ mod tests {
 
     #[test]
     fn every_shipped_filter_is_a_component_under_its_own_name() {
-        for name in ["trace", "headers", "rate-limit", "cors", "jwt", "compress"] {
+        for name in SHIPPED.iter().map(|shipped| shipped.name) {
             let component = shipped(name).unwrap().component;
             // The preamble of the component model's binary format: magic, version 13, layer 1.
             assert!(component.starts_with(b"\0asm\x0d\0\x01\0"), "{name}");
@@ -56,6 +57,7 @@ mod tests {
             ("cors", &["on-request", "on-response"]),
             ("jwt", &["on-request"]),
             ("compress", &["on-response", "on-response-body", "on-complete"]),
+            ("validate-json", &["on-request", "on-request-body"]),
         ] {
             assert!(exports(name, "configure"), "{name}");
             for hook in [

@@ -21,7 +21,7 @@ fn text(length: usize) -> Vec<u8> {
 async fn origin() -> Origin {
     Origin::serve(|request| async move {
         let (content_type, length) =
-            request.uri().path()[1..].rsplit_once('/').expect("a type and a length");
+            request.uri().path()[1..].rsplit_once('/').expect("type and length");
         let body = pillion_tests::client::full(text(length.parse().expect("a length")));
         let response = Response::builder().header("content-type", content_type);
         response.header("etag", "\"v1\"").body(body).expect("a valid response")

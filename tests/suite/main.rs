@@ -34,3 +34,4 @@ mod timeouts;
 mod truncation;
 mod upgrade;
 mod upstream;
+mod validate_json;

@@ -15,8 +15,8 @@ use super::reader::{Node, TableReader, Text, whole_number};
 use super::words::{did_you_mean, join, quoted};
 
 /// The shipped filters, which `source = "builtin:NAME"` names.
-pub const BUILTIN_FILTERS: [&str; 6] =
-    ["compress", "cors", "headers", "jwt", "rate-limit", "trace"];
+pub const BUILTIN_FILTERS: [&str; 7] =
+    ["compress", "cors", "headers", "jwt", "rate-limit", "trace", "validate-json"];
 
 /// Reads the table of the filter called `name`; none: it has no usable source.
 pub(super) fn read(name: &Text, table: &TableReader<'_, '_>) -> Option<Filter> {
