@@ -12,13 +12,17 @@ use serde::Deserialize;
 
 use crate::content::{Type, default_types};
 
-/// Two thirds of what level 4 costs, for bodies that are 5 % longer.
-const LEVEL: u64 = 2;
+const LEVEL: u64 = 1;
+/// Higher levels gain one or two per cent, and can take ten times as long for some bodies.
+const LEVEL_MOST: u8 = 4;
 const MIN_BYTES: u64 = 512;
 /// What is held until there is enough; more would only wait.
-const MIN_BYTES_MOST: u64 = 65_536;
-/// What level 2 takes of it fits into the default limits of time, on a machine half as fast as ours too.
-const MAX_BYTES: u64 = 1_048_576;
+const MIN_BYTES_MOST: u64 = 16_384;
+/// What level 1 takes of it fits into the default limits of time, whatever the body, on a machine half
+/// as fast as ours too.
+const MAX_BYTES_FAST: u64 = 1_048_576;
+/// The same for the levels above, which take up to five times as long.
+const MAX_BYTES_SMALL: u64 = 131_072;
 
 /// The `config` table.
 #[derive(Debug, Deserialize)]
@@ -27,7 +31,7 @@ pub struct Config {
     types: Vec<String>,
     level: u64,
     min_bytes: u64,
-    max_bytes: u64,
+    max_bytes: Option<u64>,
 }
 
 /// The checked configuration.
@@ -41,7 +45,7 @@ pub(crate) struct Settings {
 
 impl Default for Config {
     fn default() -> Self {
-        Self { types: default_types(), level: LEVEL, min_bytes: MIN_BYTES, max_bytes: MAX_BYTES }
+        Self { types: default_types(), level: LEVEL, min_bytes: MIN_BYTES, max_bytes: None }
     }
 }
 
@@ -50,9 +54,9 @@ impl Config {
     pub(crate) fn check(self) -> Result<Settings, ConfigError> {
         let Self { types, level, min_bytes, max_bytes } = self;
         let level = match u8::try_from(level) {
-            Ok(level @ 1..=9) => level,
+            Ok(level @ 1..=LEVEL_MOST) => level,
             _ => {
-                let message = format!("`{level}` is not a level from 1 to 9");
+                let message = format!("`{level}` is not a level from 1 to {LEVEL_MOST}");
                 return Err(ConfigError::at("level", message));
             }
         };
@@ -60,6 +64,8 @@ impl Config {
             let message = format!("`{min_bytes}` is not a number from 0 to {MIN_BYTES_MOST}");
             return Err(ConfigError::at("min_bytes", message));
         }
+        let fitting = if level == 1 { MAX_BYTES_FAST } else { MAX_BYTES_SMALL };
+        let max_bytes = max_bytes.unwrap_or(fitting);
         if max_bytes == 0 {
             return Err(ConfigError::at(
                 "max_bytes",

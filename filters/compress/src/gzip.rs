@@ -140,7 +140,7 @@ mod tests {
     #[test]
     fn what_goes_in_comes_out_whatever_the_chunks() {
         let whole = text(200_000);
-        for level in [1, 2, 6, 9] {
+        for level in [1, 2, 4] {
             for size in [1_000, 65_536, 200_000] {
                 let mut gzip = Gzip::new(level, u64::MAX);
                 let mut stream = Vec::new();
@@ -157,13 +157,13 @@ mod tests {
 
     #[test]
     fn nothing_at_all_is_a_stream_too() {
-        assert_eq!(read(&Gzip::new(6, u64::MAX).push(&[], true).unwrap()), b"");
-        assert_eq!(read(&Gzip::new(6, 0).push(&[], true).unwrap()), b"");
+        assert_eq!(read(&Gzip::new(4, u64::MAX).push(&[], true).unwrap()), b"");
+        assert_eq!(read(&Gzip::new(4, 0).push(&[], true).unwrap()), b"");
     }
 
     #[test]
     fn a_chunk_can_be_read_before_the_next_one_comes() {
-        let mut gzip = Gzip::new(6, u64::MAX);
+        let mut gzip = Gzip::new(4, u64::MAX);
         let mut stream = gzip.push(b"event: one\n\n", false).unwrap();
         // What is there, ended by hand.
         let mut so_far = stream[10..].to_vec();
@@ -177,7 +177,7 @@ mod tests {
     fn beyond_the_bound_bytes_are_stored() {
         let whole = text(300_000);
         for most in [0, 1, 99_999, 100_000, 100_001, 299_999, 300_000, 300_001] {
-            let mut gzip = Gzip::new(6, most);
+            let mut gzip = Gzip::new(4, most);
             let mut stream = Vec::new();
             for chunk in whole.chunks(100_000) {
                 stream.extend(gzip.push(chunk, false).unwrap());
