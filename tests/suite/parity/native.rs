@@ -54,10 +54,8 @@ impl<F: Filter> Native for Player<F> {
         played.map_err(|panic| text_of(&*panic))?;
         let lines = self.host.logs();
         for line in &lines[self.lines_seen..] {
-            seen.log(
-                LogLevel::ALL[LEVELS.iter().position(|it| *it == line.level).unwrap_or(0)],
-                &line.text,
-            );
+            let level = LEVELS.iter().position(|level| *level == line.level);
+            seen.log(LogLevel::ALL[level.expect("every level is listed")], &line.text);
         }
         self.lines_seen = lines.len();
         for testing::Series { name, labels, value, observations } in self.host.series() {
@@ -134,8 +132,8 @@ impl<F: Filter> Player<F> {
 
     /// The upstream's answer as the host shows it to filters.
     fn answer(&self, step: &Step) -> testing::Response {
-        let mut head = ResponseHead::default();
-        head.fields = fields(&self.dated(step.upstream.headers.clone()));
+        let fields = fields(&self.dated(step.upstream.headers.clone()));
+        let mut head = ResponseHead { fields, ..ResponseHead::default() };
         forwarding::mark_response(&mut head, Protocol::Http11);
         let mut response = testing::Response::new(step.upstream.status);
         for (name, value) in seen::lines_of(&head.fields) {
@@ -151,17 +149,19 @@ impl<F: Filter> Player<F> {
 
 /// The request as the host shows it to filters.
 fn request(request: &Request) -> testing::Request {
-    let mut head = RequestHead::default();
-    head.method = request.method.clone();
-    head.scheme = if request.secure { Scheme::Https } else { Scheme::Http };
-    head.authority.push_str(&request.authority);
-    head.target.push_str(&request.path);
-    head.protocol = match request.protocol {
-        "HTTP/1.0" => Protocol::Http10,
-        "HTTP/2" => Protocol::Http2,
-        _ => Protocol::Http11,
+    let mut head = RequestHead {
+        method: request.method.clone(),
+        scheme: if request.secure { Scheme::Https } else { Scheme::Http },
+        authority: request.authority.clone(),
+        target: request.path.clone(),
+        protocol: match request.protocol {
+            "HTTP/1.0" => Protocol::Http10,
+            "HTTP/2" => Protocol::Http2,
+            _ => Protocol::Http11,
+        },
+        fields: fields(&request.headers),
+        ..RequestHead::default()
     };
-    head.fields = fields(&request.headers);
     forwarding::mark_request(&mut head, request.client, &[]);
     let mut native = testing::Request::new(request.method.as_str(), &request.path)
         .scheme(head.scheme.name())
