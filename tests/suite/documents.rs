@@ -167,10 +167,15 @@ fn the_shipped_filters_are_those_the_configuration_knows() {
 #[test]
 fn every_guest_is_used_by_a_test() {
     let suite = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/suite");
-    let mut text = String::new();
-    for entry in std::fs::read_dir(suite).expect("the suite is there") {
-        let path = entry.expect("a readable folder").path();
-        text.push_str(&std::fs::read_to_string(path).expect("a readable source file"));
+    let (mut text, mut folders) = (String::new(), vec![suite]);
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder).expect("a readable folder") {
+            let path = entry.expect("a readable folder").path();
+            match path.is_dir() {
+                true => folders.push(path),
+                false => text.push_str(&std::fs::read_to_string(path).expect("a readable file")),
+            }
+        }
     }
     let forgotten: Vec<&&str> =
         guests::NAMES.iter().filter(|name| !text.contains(&format!("\"{name}\""))).collect();
