@@ -10,8 +10,8 @@ use std::time::Duration;
 /// A name, and what it is called with.
 type Call = Vec<String>;
 
-#[derive(serde::Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Default, serde::Deserialize)]
+#[serde(default, deny_unknown_fields)]
 pub(crate) struct Script {
     /// Kind, name and labels of each metric.
     metrics: Vec<Call>,

@@ -54,10 +54,8 @@ impl<F: Filter> Native for Player<F> {
         played.map_err(|panic| text_of(&*panic))?;
         let lines = self.host.logs();
         for line in &lines[self.lines_seen..] {
-            seen.log(
-                LogLevel::ALL[LEVELS.iter().position(|it| *it == line.level).unwrap_or(0)],
-                &line.text,
-            );
+            let level = LEVELS.iter().position(|level| *level == line.level);
+            seen.log(LogLevel::ALL[level.expect("every level is listed")], &line.text);
         }
         self.lines_seen = lines.len();
         for testing::Series { name, labels, value, observations } in self.host.series() {
