@@ -1,5 +1,6 @@
 //! The fake host: its services, set up like the grants of a configuration file, and loading a filter.
 
+use std::fmt;
 use std::{cell::RefCell, rc::Rc, time::Duration};
 
 use super::{
@@ -174,12 +175,18 @@ impl<F: Filter> Loaded<F> {
 }
 
 /// The instance of a loaded filter.
-#[derive(Debug)]
 pub(super) struct Instance<F> {
     /// Its `config` table as JSON text.
     config: String,
     /// Absent while a hook runs, and after one failed.
     live: RefCell<Option<F>>,
+}
+
+/// Without the configuration, in which there may be secrets.
+impl<F: fmt::Debug> fmt::Debug for Instance<F> {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("Instance").field("live", &self.live).finish_non_exhaustive()
+    }
 }
 
 impl<F: Filter> Instance<F> {
