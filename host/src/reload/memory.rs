@@ -3,8 +3,8 @@
 //!
 //! Reading a configuration, linking filters and printing messages is a third of the program and runs
 //! for milliseconds; what stays mapped counts as this process's memory ever after. Measured with three
-//! filters, idle: 14 MiB resident before, 3 to 4 after. What is still needed comes back from the page cache, a
-//! fault for 64 KiB.
+//! filters, idle: 14 MiB resident before, 3 to 4 after. What is still needed comes back from the page
+//! cache, a fault for 64 KiB.
 
 use std::ffi::c_void;
 
