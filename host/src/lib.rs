@@ -27,6 +27,7 @@ pub mod listener;
 pub mod proxy;
 pub mod worker;
 
+pub mod rollout;
 pub mod snapshot;
 
 pub mod cases;

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 /// A module of the host, and the others it may use.
 const ALLOWED: &[(&str, &[&str])] = &[
-    ("config", &["http"]),
+    ("config", &["http", "rollout"]),
     ("http", &[]),
     ("shutdown", &[]),
     ("capability", &[]),
@@ -16,10 +16,22 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("telemetry", &["capability", "chain"]),
     ("wasm", &["capability", "chain", "http", "telemetry"]),
     ("upstream", &["config", "http1", "http2", "io", "telemetry"]),
-    ("snapshot", &["config", "shutdown", "telemetry", "wasm"]),
+    ("rollout", &["telemetry"]),
+    ("snapshot", &["config", "rollout", "shutdown", "telemetry", "wasm"]),
     (
         "proxy",
-        &["chain", "config", "http", "http1", "http2", "io", "telemetry", "upstream", "worker"],
+        &[
+            "chain",
+            "config",
+            "http",
+            "http1",
+            "http2",
+            "io",
+            "rollout",
+            "telemetry",
+            "upstream",
+            "worker",
+        ],
     ),
     ("listener", &["io", "proxy", "telemetry", "worker"]),
     (
@@ -31,14 +43,27 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "http2",
             "listener",
             "proxy",
+            "rollout",
             "shutdown",
             "snapshot",
             "telemetry",
             "upstream",
         ],
     ),
-    ("admin", &["http", "http1", "io", "telemetry"]),
-    ("reload", &["capability", "chain", "config", "shutdown", "snapshot", "telemetry", "wasm"]),
+    ("admin", &["http", "http1", "io", "rollout", "telemetry"]),
+    (
+        "reload",
+        &[
+            "capability",
+            "chain",
+            "config",
+            "rollout",
+            "shutdown",
+            "snapshot",
+            "telemetry",
+            "wasm",
+        ],
+    ),
     ("cases", &["capability", "chain", "config", "http", "proxy", "reload", "telemetry", "wasm"]),
 ];
 
