@@ -53,16 +53,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("admin", &["http", "http1", "io", "rollout", "telemetry"]),
     (
         "reload",
-        &[
-            "capability",
-            "chain",
-            "config",
-            "rollout",
-            "shutdown",
-            "snapshot",
-            "telemetry",
-            "wasm",
-        ],
+        &["capability", "chain", "config", "rollout", "shutdown", "snapshot", "telemetry", "wasm"],
     ),
     ("cases", &["capability", "chain", "config", "http", "proxy", "reload", "telemetry", "wasm"]),
 ];

@@ -65,7 +65,6 @@ pub(crate) async fn run(plan: &Plan, origin: SocketAddr, report: &mut Report) {
 /// A sidecar with a filter of two versions, and where it stands.
 struct Swapped {
     proxy: Proxy,
-    client: Client,
     components: [Vec<u8>; 2],
     /// Which version is in force.
     version: usize,
@@ -81,8 +80,7 @@ impl Swapped {
             setup.file(FILTER, &first).filter("version", &format!("./{FILTER}"), "")
         });
         let proxy = subject.start(origin).await?;
-        let client = Client::connect(proxy.address, Protocol::Http1).await;
-        Ok(Swapped { proxy, client, components, version: 0, generation: 1 })
+        Ok(Swapped { proxy, components, version: 0, generation: 1 })
     }
 
     /// Saves the other version, with `more` at its end: milliseconds to its first answer.
@@ -92,10 +90,13 @@ impl Swapped {
         let content = [&self.components[self.version][..], more].concat();
         let name = ["a", "b"][self.version];
         let sidecar = self.proxy.sidecar().expect("the subject is Pillion");
+        // A connection of its own for each swap: asking without a pause, one connection would have
+        // had all the requests it may carry after a few swaps.
+        let mut client = Client::connect(self.proxy.address, Protocol::Http1).await;
         let saved = Instant::now();
         sidecar.write(FILTER, content);
         within("the first answer of the new version", async {
-            while self.client.get("/").await.header("x-version") != name {}
+            while client.get("/").await.header("x-version") != name {}
         })
         .await;
         let took = saved.elapsed();
