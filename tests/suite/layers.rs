@@ -48,6 +48,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "snapshot",
             "telemetry",
             "upstream",
+            "wasm",
         ],
     ),
     ("admin", &["http", "http1", "io", "rollout", "telemetry"]),

@@ -3,13 +3,18 @@
 
 use super::filters::{Loader, OnLoadFailure, located};
 use super::fixed;
+use super::place::Place;
 use super::problems::Problems;
 use super::resolve::resolve;
 use super::sockets::{self, Listening};
-use crate::config::Loaded;
-use crate::snapshot::{Snapshot, WorkerPart};
+use crate::config::{Config, Loaded};
+use crate::snapshot::{Candidate, Snapshot, WorkerPart};
 use crate::wasm::{Prepared, WasmFilter};
+use std::net::SocketAddr;
 use std::sync::Arc;
+
+/// The filters of a configuration, in its order.
+pub(super) type Filters = Vec<Option<Arc<Prepared>>>;
 
 /// A generation that can be published.
 pub(super) struct Built {
@@ -39,7 +44,7 @@ pub(super) fn next(
 fn assemble(
     loader: &Loader,
     loaded: &Loaded,
-    filters: Result<Vec<Option<Arc<Prepared>>>, Problems>,
+    filters: Result<Filters, Problems>,
     running: Option<(&Snapshot, &Listening)>,
 ) -> Result<Built, Problems> {
     let workers = loader.workers();
@@ -47,10 +52,12 @@ fn assemble(
     let listening = running.map_or(&none, |(_, listening)| listening);
     let opened = sockets::open(loaded, listening, workers);
     let (filters, opened) = Problems::both(filters, opened)?;
-    let instances = (0..workers)
-        .map(|worker| instances(loaded, &filters, worker))
-        .collect::<Result<Vec<_>, _>>()?;
-    let addresses = resolve(&loaded.config.upstreams);
+    let before = running.map(|(running, _)| running);
+    let generation = before.map_or(1, |running| running.generation + 1);
+    let config = Arc::new(loaded.config.clone());
+    let mut bare = Snapshot::new(generation, config, filters, Vec::new(), None);
+    let instances = instances(&bare, before, workers, Place::File(loaded))?;
+    bare.addresses = resolve(&loaded.config.upstreams);
     let (listening, sockets) = opened.listen(workers).map_err(|error| {
         Problems::from(loaded.locate("listener", format!("failed to listen: {error}")))
     })?;
@@ -59,26 +66,52 @@ fn assemble(
         .zip(sockets)
         .map(|(filters, sockets)| WorkerPart { filters, sockets })
         .collect();
-    let generation = running.map_or(1, |(running, _)| running.generation + 1);
-    let config = Arc::new(loaded.config.clone());
-    let snapshot = Snapshot::new(generation, config, filters, addresses, parts);
-    Ok(Built { snapshot, listening })
+    Ok(Built { snapshot: bare.with_parts(parts), listening })
 }
 
-/// An instance of every filter for one worker.
+/// What a generation has that listens and sends as the running one does.
+pub(super) struct Staged {
+    pub(super) config: Arc<Config>,
+    pub(super) filters: Filters,
+    pub(super) addresses: Vec<Vec<SocketAddr>>,
+    pub(super) candidate: Option<Candidate>,
+}
+
+/// The generation after `running` with the same listeners. Fails only where a filter is in it that
+/// `running` does not serve, and that cannot be instantiated once more.
+pub(super) fn staged(
+    running: &Snapshot,
+    staged: Staged,
+    workers: usize,
+    place: Place<'_>,
+) -> Result<Snapshot, Problems> {
+    let Staged { config, filters, addresses, candidate } = staged;
+    let bare = Snapshot::new(running.generation + 1, config, filters, addresses, candidate);
+    let instances = instances(&bare, Some(running), workers, place)?;
+    let parts = instances.into_iter().map(|filters| WorkerPart { filters, sockets: Vec::new() });
+    Ok(bare.with_parts(parts.collect()))
+}
+
+/// For each worker, an instance of every filter that the generation before does not serve.
 fn instances(
-    loaded: &Loaded,
-    filters: &[Option<Arc<Prepared>>],
-    worker: usize,
-) -> Result<Vec<Option<WasmFilter>>, Problems> {
-    let mut problems = Problems::default();
-    let mut all = Vec::with_capacity(filters.len());
-    for (filter, prepared) in loaded.config.filters.iter().zip(filters) {
-        match prepared.as_ref().map(|prepared| prepared.instantiate_for_worker(worker)) {
-            None => all.push(None),
-            Some(Ok(instance)) => all.push(Some(instance)),
-            Some(Err(error)) => problems.push(located(loaded, filter, &error)),
+    snapshot: &Snapshot,
+    before: Option<&Snapshot>,
+    workers: usize,
+    place: Place<'_>,
+) -> Result<Vec<Vec<WasmFilter>>, Problems> {
+    let mut new: Vec<&Arc<Prepared>> = Vec::new();
+    for prepared in snapshot.serving() {
+        let known = before.is_some_and(|before| before.serves(prepared));
+        if !known && !new.iter().any(|it| Arc::ptr_eq(it, prepared)) {
+            new.push(prepared);
         }
     }
-    problems.or(all)
+    let make = |worker| {
+        let made = new.iter().map(|prepared| {
+            let made = prepared.instantiate_for_worker(worker);
+            made.map_err(|error| Problems::from(located(place, prepared.name(), &error)))
+        });
+        made.collect()
+    };
+    (0..workers).map(make).collect()
 }

@@ -3,6 +3,7 @@
 //!
 //! The only place that knows both the configuration's words for a filter and the runtime's.
 
+use super::place::Place;
 use super::problems::{Problems, chain};
 use crate::capability::{self, kv, rate_limit};
 use crate::config::{self, BoundedReadError, Diagnostic, FilterSource, Loaded, read_bounded};
@@ -20,6 +21,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Instant;
 
+/// What a filter version is: two with the same identity cannot be told apart.
+pub(super) type Identity = blake3::Hash;
+
 /// What becomes of a filter with `fail_policy = "open"` that cannot be loaded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OnLoadFailure {
@@ -36,6 +40,8 @@ pub struct Loader {
     metrics: Arc<Metrics>,
     /// Code that some generation uses, by the hash of its component.
     code: HashMap<blake3::Hash, Weak<FilterCode>>,
+    /// Filter versions that some generation uses, by what makes them what they are.
+    prepared: HashMap<Identity, Weak<Prepared>>,
     read: BTreeMap<PathBuf, blake3::Hash>,
     told: Told,
 }
@@ -65,6 +71,7 @@ impl Loader {
             capabilities: capability::State::new(Instant::now()),
             metrics,
             code: HashMap::new(),
+            prepared: HashMap::new(),
             read: BTreeMap::new(),
             told: Told::default(),
         }
@@ -80,17 +87,27 @@ impl Loader {
         self.metrics.workers()
     }
 
-    /// Every filter of the configuration, in its order. None: it was left out.
+    /// Every filter of the file, in the order of its configuration. None: it was left out.
     pub fn load(
         &mut self,
         loaded: &Loaded,
         on_failure: OnLoadFailure,
     ) -> Result<Vec<Option<Arc<Prepared>>>, Problems> {
         self.read.clear();
+        self.load_config(&loaded.config, Place::File(loaded), on_failure)
+    }
+
+    /// Every filter of a configuration, in its order; messages point to `place`.
+    pub(super) fn load_config(
+        &mut self,
+        config: &config::Config,
+        place: Place<'_>,
+        on_failure: OnLoadFailure,
+    ) -> Result<Vec<Option<Arc<Prepared>>>, Problems> {
         let mut problems = Problems::default();
-        let mut all = Vec::with_capacity(loaded.config.filters.len());
-        for filter in &loaded.config.filters {
-            match self.load_one(loaded, filter) {
+        let mut all = Vec::with_capacity(config.filters.len());
+        for filter in &config.filters {
+            match self.load_one(place, filter) {
                 Ok(prepared) => all.push(Some(prepared)),
                 Err(problem) => {
                     let open = filter.fail_policy == config::FailPolicy::Open;
@@ -104,6 +121,7 @@ impl Loader {
             }
         }
         self.code.retain(|_, code| code.strong_count() > 0);
+        self.prepared.retain(|_, prepared| prepared.strong_count() > 0);
         self.tell_metrics();
         problems.or(all)
     }
@@ -130,26 +148,33 @@ impl Loader {
 
     fn load_one(
         &mut self,
-        loaded: &Loaded,
+        place: Place<'_>,
         filter: &config::Filter,
     ) -> Result<Arc<Prepared>, Diagnostic> {
-        let bytes = read(loaded, filter)?;
+        let bytes = read(place, filter)?;
         let hash = blake3::hash(&bytes);
         if let FilterSource::File(path) = &filter.source {
             self.read.insert(path.clone(), hash);
+        }
+        let spec = spec(filter);
+        let identity = identity(&spec, hash);
+        if let Some(known) = self.prepared.get(&identity).and_then(Weak::upgrade) {
+            return Ok(known);
         }
         let known = self.code.get(&hash).and_then(Weak::upgrade);
         let code = match known {
             Some(code) => code,
             None => {
                 let code = self.compiler.load(&filter.name, &bytes);
-                let code = code.map_err(|error| located(loaded, filter, &error))?;
+                let code = code.map_err(|error| located(place, &filter.name, &error))?;
                 self.code.insert(hash, Arc::downgrade(&code));
                 code
             }
         };
-        Prepared::build(spec(filter), code, &self.capabilities, &self.metrics)
-            .map_err(|error| located(loaded, filter, &error))
+        let prepared = Prepared::build(spec, code, &self.capabilities, &self.metrics)
+            .map_err(|error| located(place, &filter.name, &error))?;
+        self.prepared.insert(identity, Arc::downgrade(&prepared));
+        Ok(prepared)
     }
 
     fn tell_metrics(&mut self) {
@@ -169,10 +194,9 @@ impl Loader {
 }
 
 /// The component of a filter.
-fn read(loaded: &Loaded, filter: &config::Filter) -> Result<Cow<'static, [u8]>, Diagnostic> {
-    let key = format!("filter.{}.source", filter.name);
+fn read(place: Place<'_>, filter: &config::Filter) -> Result<Cow<'static, [u8]>, Diagnostic> {
     let problem = |message: String, help: &str| {
-        let mut problem = loaded.locate(&key, message);
+        let mut problem = place.filter(&filter.name, "source", message);
         problem.help = Some(help.to_owned());
         problem
     };
@@ -206,17 +230,12 @@ pub fn read_component(path: &Path) -> io::Result<Vec<u8>> {
 }
 
 /// The error at the line that it is about.
-pub(super) fn located(loaded: &Loaded, filter: &config::Filter, error: &LoadError) -> Diagnostic {
-    let name = &filter.name;
+pub(super) fn located(place: Place<'_>, name: &str, error: &LoadError) -> Diagnostic {
     match error {
-        LoadError::Refused { key, message, .. } => loaded.locate_filter_config(name, key, message),
-        LoadError::NotGranted { .. } => {
-            loaded.locate(&format!("filter.{name}.grants"), chain(error))
-        }
-        LoadError::ConfigureFailed { .. } => {
-            loaded.locate(&format!("filter.{name}.config"), chain(error))
-        }
-        _ => loaded.locate(&format!("filter.{name}.source"), chain(error)),
+        LoadError::Refused { key, message, .. } => place.config(name, key, message),
+        LoadError::NotGranted { .. } => place.filter(name, "grants", chain(error)),
+        LoadError::ConfigureFailed { .. } => place.filter(name, "config", chain(error)),
+        _ => place.filter(name, "source", chain(error)),
     }
 }
 
@@ -247,6 +266,18 @@ pub(crate) fn spec(filter: &config::Filter) -> FilterSpec {
             config::Isolation::PerRequest => wasm::Isolation::PerRequest,
         },
     }
+}
+
+/// Component, configuration, grants, limits and policies.
+fn identity(spec: &FilterSpec, component: blake3::Hash) -> Identity {
+    let FilterSpec { name, config_json, grants, limits, fail_policy, isolation } = spec;
+    let words = format!("{grants:?} {limits:?} {fail_policy:?} {isolation:?}");
+    let mut hasher = blake3::Hasher::new();
+    for part in [name.as_bytes(), component.as_bytes(), config_json.as_bytes(), words.as_bytes()] {
+        // With its length, so that no part can be taken for another.
+        hasher.update(&(part.len() as u64).to_le_bytes()).update(part);
+    }
+    hasher.finalize()
 }
 
 fn policy(grant: &config::RateLimitGrant) -> rate_limit::Policy {

@@ -9,6 +9,7 @@ mod build;
 mod filters;
 mod fixed;
 mod memory;
+mod place;
 mod problems;
 mod resolve;
 mod sockets;

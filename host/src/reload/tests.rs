@@ -127,7 +127,6 @@ fn a_generation_has_a_part_for_every_worker() {
     for worker in 0..WORKERS {
         let part = snapshot.take_part(worker).unwrap();
         assert_eq!((part.filters.len(), part.sockets.len()), (1, 1));
-        assert!(part.filters[0].is_some());
         assert!(snapshot.take_part(worker).is_none());
     }
     assert!(snapshot.take_part(WORKERS).is_none());
@@ -173,7 +172,7 @@ fn a_socket_is_given_to_its_worker_once_however_late_it_takes_its_part() {
     let (_, next, _) = folder.first().unwrap();
     let sockets = |snapshot: &Snapshot, worker| snapshot.take_part(worker).unwrap().sockets.len();
     assert_eq!(sockets(&running, 0), 1);
-    next.inherit_sockets(&running, |name| name == "in");
+    next.inherit(&running, |name| name == "in");
     // Worker 1 comes between the last step of the building and the publication.
     assert_eq!(sockets(&running, 1), 0);
     // One each was opened for the generation itself.
@@ -181,7 +180,7 @@ fn a_socket_is_given_to_its_worker_once_however_late_it_takes_its_part() {
 
     let (_, running, _) = folder.first().unwrap();
     let (_, next, _) = folder.first().unwrap();
-    next.inherit_sockets(&running, |name| name != "in");
+    next.inherit(&running, |name| name != "in");
     assert_eq!((sockets(&running, 1), sockets(&next, 1)), (1, 1), "it has gone or moved");
 }
 
@@ -221,7 +220,7 @@ fn an_open_filter_that_cannot_be_loaded_is_left_out_at_the_start_only() {
     let folder = Folder::new(broken);
     let (reloader, shared) = folder.start();
     assert!(shared.snapshot.load().filters[0].is_none());
-    assert!(shared.snapshot.load().take_part(1).unwrap().filters[0].is_none());
+    assert!(shared.snapshot.load().take_part(1).unwrap().filters.is_empty());
     let swallowed = shared.metrics.process().swallowed_errors();
     assert_eq!(swallowed["filter_load_fail_open"], 1);
     assert!(shown(asked(&reloader)).contains("failed to read component"));
@@ -294,6 +293,27 @@ fn a_version_that_comes_back_is_not_compiled_again_while_it_is_in_use() {
     let after = shared.snapshot.load_full();
     let code = |snapshot: &Snapshot| snapshot.filters[0].as_ref().unwrap().code().clone();
     assert!(Arc::ptr_eq(&code(&before), &code(&after)));
+}
+
+#[test]
+fn a_filter_that_stays_as_it_is_goes_on_with_its_instances() {
+    let folder = Folder::new(&headers("1"));
+    let (reloader, shared) = folder.start();
+    let before = shared.snapshot.load_full();
+    drop(before.take_part(0));
+    let prepared = |snapshot: &Snapshot| snapshot.filters[0].clone().unwrap();
+    asked(&reloader).unwrap();
+    let same = shared.snapshot.load_full();
+    assert!(Arc::ptr_eq(&prepared(&before), &prepared(&same)));
+    assert!(same.take_part(0).unwrap().filters.is_empty(), "it has its instance");
+    let inherited = same.take_part(1).unwrap().filters;
+    assert_eq!(inherited.len(), 1, "what it has not taken comes with the next part");
+
+    folder.save(&headers("2"));
+    asked(&reloader).unwrap();
+    let other = shared.snapshot.load_full();
+    assert!(!Arc::ptr_eq(&prepared(&before), &prepared(&other)));
+    assert_eq!(other.take_part(0).unwrap().filters.len(), 1);
 }
 
 #[test]

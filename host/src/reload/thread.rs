@@ -76,13 +76,15 @@ struct Retired {
 
 impl Retired {
     fn new(snapshot: &Arc<Snapshot>) -> Self {
-        let filters = snapshot.filters.iter().flatten().map(Arc::downgrade).collect();
+        let filters = snapshot.serving().map(Arc::downgrade).collect();
         Retired { snapshot: Arc::downgrade(snapshot), filters }
     }
 
-    fn in_use(&self) -> bool {
+    /// Does it hold anything that the generation in force does not?
+    fn in_use(&self, current: &Snapshot) -> bool {
+        let passed_on = |filter: &Arc<Prepared>| current.serves(filter);
         self.snapshot.strong_count() > 0
-            || self.filters.iter().any(|filter| filter.strong_count() > 0)
+            || self.filters.iter().filter_map(Weak::upgrade).any(|filter| !passed_on(&filter))
     }
 }
 
@@ -227,7 +229,7 @@ impl Reload {
             tracing::warn!(%warning, "the configuration has a doubtful part");
         }
         let stays = |name: &str| self.listening.get(name) == built.listening.get(name);
-        built.snapshot.inherit_sockets(&running, stays);
+        built.snapshot.inherit(&running, stays);
         self.listening = built.listening;
         *lock(&self.state.listening) = self.listening.clone();
         let snapshot = Arc::new(built.snapshot);
@@ -297,9 +299,10 @@ impl Reload {
     /// Looks whether generations before are gone, and gives back what they held.
     fn release(&mut self) {
         let before = self.retired.len();
-        self.retired.retain(Retired::in_use);
+        let current = self.shared.snapshot.load_full();
+        self.retired.retain(|retired| retired.in_use(&current));
         if self.retired.len() < before {
-            self.loader.forget_unused(&self.shared.snapshot.load().config);
+            self.loader.forget_unused(&current.config);
             memory::give_back();
             self.pause = RELEASE_PAUSES[0];
         } else {

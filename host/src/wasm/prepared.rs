@@ -15,7 +15,8 @@ use super::meter::{Meter, Usage};
 use super::replacement::MAKE_TIME_MAX;
 use crate::capability::{self, Sources, kv, log, metrics, rate_limit};
 use crate::chain::{FailPolicy, Hooks};
-use crate::telemetry::{FilterStats, Metrics};
+use crate::telemetry::{FilterStats, Metrics, Sharded};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -110,6 +111,8 @@ pub struct Prepared {
     pub(super) make_time: Duration,
     /// The instance that was the probe, for the first worker.
     probe: Mutex<Option<Box<Instance>>>,
+    /// Of each worker's instance, in bytes.
+    memory: Sharded<AtomicU64>,
 }
 
 /// What every instance of a version refers to.
@@ -202,6 +205,7 @@ impl Prepared {
             .map_err(|error| load_error(&shared.name, error))?;
         let hooks = code.hooks();
         let probe = Mutex::default();
+        let memory = Sharded::new(numbers.workers());
         let make_time = Duration::ZERO;
         let mut prepared = Prepared {
             code,
@@ -213,6 +217,7 @@ impl Prepared {
             hooks,
             make_time,
             probe,
+            memory,
         };
         let begun = thread_time();
         let instance = prepared
@@ -246,6 +251,11 @@ impl Prepared {
         Ok(WasmFilter::new(self.clone(), worker, presence, instance))
     }
 
+    /// The filter for one worker, which makes its instance when it is first called.
+    pub fn on_demand(self: &Arc<Self>, worker: usize) -> WasmFilter {
+        WasmFilter::new(self.clone(), worker, self.code.runtime.presence(), None)
+    }
+
     /// Name in the configuration.
     pub fn name(&self) -> &Arc<str> {
         &self.shared.name
@@ -264,6 +274,15 @@ impl Prepared {
     /// What this version did so far.
     pub fn stats(&self) -> &Arc<FilterStats> {
         &self.shared.stats
+    }
+
+    /// Bytes of memory of the workers' instances, as looked at once a second while they are called.
+    pub fn memory_bytes(&self) -> u64 {
+        self.memory.sum(|bytes| bytes.load(Ordering::Relaxed))
+    }
+
+    pub(super) fn set_memory(&self, worker: usize, bytes: usize) {
+        self.memory.of(worker).store(bytes as u64, Ordering::Relaxed);
     }
 
     /// The filter's own metrics.
