@@ -3,11 +3,10 @@
 
 use super::filters::{Loader, OnLoadFailure, located};
 use super::fixed;
-use super::place::Place;
 use super::problems::Problems;
 use super::resolve::resolve;
 use super::sockets::{self, Listening};
-use crate::config::{Config, Loaded};
+use crate::config::Loaded;
 use crate::snapshot::{Candidate, Snapshot, WorkerPart};
 use crate::wasm::{Prepared, WasmFilter};
 use std::net::SocketAddr;
@@ -56,7 +55,7 @@ fn assemble(
     let generation = before.map_or(1, |running| running.generation + 1);
     let config = Arc::new(loaded.config.clone());
     let mut bare = Snapshot::new(generation, config, filters, Vec::new(), None);
-    let instances = instances(&bare, before, workers, Place::File(loaded))?;
+    let instances = instances(&bare, before, workers, loaded)?;
     bare.addresses = resolve(&loaded.config.upstreams);
     let (listening, sockets) = opened.listen(workers).map_err(|error| {
         Problems::from(loaded.locate("listener", format!("failed to listen: {error}")))
@@ -83,11 +82,11 @@ pub(super) fn staged(
     running: &Snapshot,
     staged: Staged,
     workers: usize,
-    place: Place<'_>,
+    loaded: &Loaded,
 ) -> Result<Snapshot, Problems> {
     let Staged { config, filters, addresses, candidate } = staged;
     let bare = Snapshot::new(running.generation + 1, config, filters, addresses, candidate);
-    let instances = instances(&bare, Some(running), workers, place)?;
+    let instances = instances(&bare, Some(running), workers, loaded)?;
     let parts = instances.into_iter().map(|filters| WorkerPart { filters, sockets: Vec::new() });
     Ok(bare.with_parts(parts.collect()))
 }
@@ -97,7 +96,7 @@ fn instances(
     snapshot: &Snapshot,
     before: Option<&Snapshot>,
     workers: usize,
-    place: Place<'_>,
+    loaded: &Loaded,
 ) -> Result<Vec<Vec<WasmFilter>>, Problems> {
     let mut new: Vec<&Arc<Prepared>> = Vec::new();
     for prepared in snapshot.serving() {
@@ -109,7 +108,7 @@ fn instances(
     let make = |worker| {
         let made = new.iter().map(|prepared| {
             let made = prepared.instantiate_for_worker(worker);
-            made.map_err(|error| Problems::from(located(place, prepared.name(), &error)))
+            made.map_err(|error| Problems::from(located(loaded, prepared.name(), &error)))
         });
         made.collect()
     };

@@ -3,7 +3,6 @@
 //!
 //! The only place that knows both the configuration's words for a filter and the runtime's.
 
-use super::place::Place;
 use super::problems::{Problems, chain};
 use crate::capability::{self, kv, rate_limit};
 use crate::config::{self, BoundedReadError, Diagnostic, FilterSource, Loaded, read_bounded};
@@ -87,27 +86,16 @@ impl Loader {
         self.metrics.workers()
     }
 
-    /// Every filter of the file, in the order of its configuration. None: it was left out.
+    /// Every filter of the configuration, in its order. None: it was left out.
     pub fn load(
         &mut self,
         loaded: &Loaded,
         on_failure: OnLoadFailure,
     ) -> Result<Vec<Option<Arc<Prepared>>>, Problems> {
-        self.read.clear();
-        self.load_config(&loaded.config, Place::File(loaded), on_failure)
-    }
-
-    /// Every filter of a configuration, in its order; messages point to `place`.
-    pub(super) fn load_config(
-        &mut self,
-        config: &config::Config,
-        place: Place<'_>,
-        on_failure: OnLoadFailure,
-    ) -> Result<Vec<Option<Arc<Prepared>>>, Problems> {
         let mut problems = Problems::default();
-        let mut all = Vec::with_capacity(config.filters.len());
-        for filter in &config.filters {
-            match self.load_one(place, filter) {
+        let mut all = Vec::with_capacity(loaded.config.filters.len());
+        for filter in &loaded.config.filters {
+            match self.load_one(loaded, filter) {
                 Ok(prepared) => all.push(Some(prepared)),
                 Err(problem) => {
                     let open = filter.fail_policy == config::FailPolicy::Open;
@@ -126,9 +114,15 @@ impl Loader {
         problems.or(all)
     }
 
-    /// Content hashes of the files that the last `load` read.
-    pub(super) fn files_read(&self) -> &BTreeMap<PathBuf, blake3::Hash> {
-        &self.read
+    /// Content hashes of the files that were read since this was last asked.
+    pub(super) fn take_files_read(&mut self) -> BTreeMap<PathBuf, blake3::Hash> {
+        std::mem::take(&mut self.read)
+    }
+
+    /// What `filter` is, without making it; none: its component cannot be read.
+    pub(super) fn identify(&mut self, loaded: &Loaded, filter: &config::Filter) -> Option<Identity> {
+        let hash = self.read_hashed(loaded, filter).ok()?.1;
+        Some(identity(&spec(filter), hash))
     }
 
     /// Forgets the kept state of filters that `config` does not have and nothing uses any more.
@@ -148,14 +142,10 @@ impl Loader {
 
     fn load_one(
         &mut self,
-        place: Place<'_>,
+        loaded: &Loaded,
         filter: &config::Filter,
     ) -> Result<Arc<Prepared>, Diagnostic> {
-        let bytes = read(place, filter)?;
-        let hash = blake3::hash(&bytes);
-        if let FilterSource::File(path) = &filter.source {
-            self.read.insert(path.clone(), hash);
-        }
+        let (bytes, hash) = self.read_hashed(loaded, filter)?;
         let spec = spec(filter);
         let identity = identity(&spec, hash);
         if let Some(known) = self.prepared.get(&identity).and_then(Weak::upgrade) {
@@ -166,15 +156,28 @@ impl Loader {
             Some(code) => code,
             None => {
                 let code = self.compiler.load(&filter.name, &bytes);
-                let code = code.map_err(|error| located(place, &filter.name, &error))?;
+                let code = code.map_err(|error| located(loaded, &filter.name, &error))?;
                 self.code.insert(hash, Arc::downgrade(&code));
                 code
             }
         };
         let prepared = Prepared::build(spec, code, &self.capabilities, &self.metrics)
-            .map_err(|error| located(place, &filter.name, &error))?;
+            .map_err(|error| located(loaded, &filter.name, &error))?;
         self.prepared.insert(identity, Arc::downgrade(&prepared));
         Ok(prepared)
+    }
+
+    fn read_hashed(
+        &mut self,
+        loaded: &Loaded,
+        filter: &config::Filter,
+    ) -> Result<(Cow<'static, [u8]>, blake3::Hash), Diagnostic> {
+        let bytes = read(loaded, filter)?;
+        let hash = blake3::hash(&bytes);
+        if let FilterSource::File(path) = &filter.source {
+            self.read.insert(path.clone(), hash);
+        }
+        Ok((bytes, hash))
     }
 
     fn tell_metrics(&mut self) {
@@ -194,9 +197,13 @@ impl Loader {
 }
 
 /// The component of a filter.
-fn read(place: Place<'_>, filter: &config::Filter) -> Result<Cow<'static, [u8]>, Diagnostic> {
+pub(super) fn read(
+    loaded: &Loaded,
+    filter: &config::Filter,
+) -> Result<Cow<'static, [u8]>, Diagnostic> {
+    let key = format!("filter.{}.source", filter.name);
     let problem = |message: String, help: &str| {
-        let mut problem = place.filter(&filter.name, "source", message);
+        let mut problem = loaded.locate(&key, message);
         problem.help = Some(help.to_owned());
         problem
     };
@@ -230,12 +237,16 @@ pub fn read_component(path: &Path) -> io::Result<Vec<u8>> {
 }
 
 /// The error at the line that it is about.
-pub(super) fn located(place: Place<'_>, name: &str, error: &LoadError) -> Diagnostic {
+pub(super) fn located(loaded: &Loaded, name: &str, error: &LoadError) -> Diagnostic {
     match error {
-        LoadError::Refused { key, message, .. } => place.config(name, key, message),
-        LoadError::NotGranted { .. } => place.filter(name, "grants", chain(error)),
-        LoadError::ConfigureFailed { .. } => place.filter(name, "config", chain(error)),
-        _ => place.filter(name, "source", chain(error)),
+        LoadError::Refused { key, message, .. } => loaded.locate_filter_config(name, key, message),
+        LoadError::NotGranted { .. } => {
+            loaded.locate(&format!("filter.{name}.grants"), chain(error))
+        }
+        LoadError::ConfigureFailed { .. } => {
+            loaded.locate(&format!("filter.{name}.config"), chain(error))
+        }
+        _ => loaded.locate(&format!("filter.{name}.source"), chain(error)),
     }
 }
 

@@ -9,7 +9,6 @@ mod build;
 mod filters;
 mod fixed;
 mod memory;
-mod place;
 mod problems;
 mod resolve;
 mod sockets;
