@@ -4,8 +4,9 @@
 //! A rollout has two whole configurations, the running one and its candidate, which differ in chains
 //! and filters only; the unit is the chain of a route. `plan` says how far and how fast, `choice` which
 //! requests the candidate gets, `arm` counts what each side does, `judge` compares the two, `driver`
-//! makes one step after the other, `control` is what people and the admin interface may ask for.
-//! Knows no sockets, no components and no TOML: `reload` drives it.
+//! makes one step after the other, `control` is what people and the admin interface may ask for,
+//! `store` keeps on disk what outlives the process. Knows no sockets, no components and no TOML:
+//! `reload` drives it.
 
 pub mod arm;
 pub mod choice;
@@ -13,6 +14,7 @@ pub mod control;
 pub mod driver;
 pub mod judge;
 pub mod plan;
+pub mod store;
 
 pub use arm::Arm;
 pub use choice::Choice;
