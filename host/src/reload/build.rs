@@ -6,7 +6,7 @@ use super::fixed;
 use super::problems::Problems;
 use super::resolve::resolve;
 use super::sockets::{self, Listening};
-use crate::config::Loaded;
+use crate::config::{Config, Loaded};
 use crate::snapshot::{Candidate, Snapshot, WorkerPart};
 use crate::wasm::{Prepared, WasmFilter};
 use std::net::SocketAddr;
@@ -21,10 +21,14 @@ pub(super) struct Built {
     pub(super) listening: Listening,
 }
 
-/// The first generation.
-pub(super) fn first(loader: &mut Loader, loaded: &Loaded) -> Result<Built, Problems> {
+/// The first generation of the process, with this number.
+pub(super) fn first(
+    loader: &mut Loader,
+    loaded: &Loaded,
+    generation: u64,
+) -> Result<Built, Problems> {
     let filters = loader.load(loaded, OnLoadFailure::FollowPolicy);
-    assemble(loader, loaded, filters, None)
+    assemble(loader, loaded, filters, None, generation)
 }
 
 /// The generation after `running`, which listens at `listening`.
@@ -37,7 +41,7 @@ pub(super) fn next(
     let fixed = fixed::check(&running.config, loaded);
     let filters = Problems::both(fixed, loader.load(loaded, OnLoadFailure::Refuse));
     let filters = filters.map(|((), filters)| filters);
-    assemble(loader, loaded, filters, Some((running, listening)))
+    assemble(loader, loaded, filters, Some((running, listening)), running.generation + 1)
 }
 
 fn assemble(
@@ -45,6 +49,7 @@ fn assemble(
     loaded: &Loaded,
     filters: Result<Filters, Problems>,
     running: Option<(&Snapshot, &Listening)>,
+    generation: u64,
 ) -> Result<Built, Problems> {
     let workers = loader.workers();
     let none = Listening::new();
@@ -52,7 +57,6 @@ fn assemble(
     let opened = sockets::open(loaded, listening, workers);
     let (filters, opened) = Problems::both(filters, opened)?;
     let before = running.map(|(running, _)| running);
-    let generation = before.map_or(1, |running| running.generation + 1);
     let config = Arc::new(loaded.config.clone());
     let mut bare = Snapshot::new(generation, config, filters, Vec::new(), None);
     let instances = instances(&bare, before, workers, loaded)?;
@@ -70,25 +74,39 @@ fn assemble(
 
 /// What a generation has that listens and sends as the running one does.
 pub(super) struct Staged {
+    /// Differs from the running one in filters and chains only.
     pub(super) config: Arc<Config>,
     pub(super) filters: Filters,
     pub(super) addresses: Vec<Vec<SocketAddr>>,
     pub(super) candidate: Option<Candidate>,
 }
 
+impl Staged {
+    /// As it is running, with `candidate`.
+    pub(super) fn of(running: &Snapshot, candidate: Option<Candidate>) -> Self {
+        Staged {
+            config: running.config.clone(),
+            filters: running.filters.clone(),
+            addresses: running.addresses.clone(),
+            candidate,
+        }
+    }
+}
+
 /// The generation after `running` with the same listeners. Fails only where a filter is in it that
 /// `running` does not serve, and that cannot be instantiated once more.
 pub(super) fn staged(
-    running: &Snapshot,
+    (running, listening): (&Snapshot, &Listening),
     staged: Staged,
     workers: usize,
     loaded: &Loaded,
-) -> Result<Snapshot, Problems> {
+) -> Result<Built, Problems> {
     let Staged { config, filters, addresses, candidate } = staged;
     let bare = Snapshot::new(running.generation + 1, config, filters, addresses, candidate);
     let instances = instances(&bare, Some(running), workers, loaded)?;
     let parts = instances.into_iter().map(|filters| WorkerPart { filters, sockets: Vec::new() });
-    Ok(bare.with_parts(parts.collect()))
+    let snapshot = bare.with_parts(parts.collect());
+    Ok(Built { snapshot, listening: listening.clone() })
 }
 
 /// For each worker, an instance of every filter that the generation before does not serve.

@@ -39,8 +39,8 @@ pub struct Loader {
     metrics: Arc<Metrics>,
     /// Code that some generation uses, by the hash of its component.
     code: HashMap<blake3::Hash, Weak<FilterCode>>,
-    /// Filter versions that some generation uses, by what makes them what they are.
-    prepared: HashMap<Identity, Weak<Prepared>>,
+    /// Filter versions that some generation uses, by what they are and what people call them.
+    prepared: HashMap<(Identity, Option<Arc<str>>), Weak<Prepared>>,
     read: BTreeMap<PathBuf, blake3::Hash>,
     told: Told,
 }
@@ -147,8 +147,8 @@ impl Loader {
     ) -> Result<Arc<Prepared>, Diagnostic> {
         let (bytes, hash) = self.read_hashed(loaded, filter)?;
         let spec = spec(filter);
-        let identity = identity(&spec, hash);
-        if let Some(known) = self.prepared.get(&identity).and_then(Weak::upgrade) {
+        let key = (identity(&spec, hash), spec.label.clone());
+        if let Some(known) = self.prepared.get(&key).and_then(Weak::upgrade) {
             return Ok(known);
         }
         let known = self.code.get(&hash).and_then(Weak::upgrade);
@@ -163,15 +163,15 @@ impl Loader {
         };
         let prepared = Prepared::build(spec, code, &self.capabilities, &self.metrics)
             .map_err(|error| located(loaded, &filter.name, &error))?;
-        self.prepared.insert(identity, Arc::downgrade(&prepared));
+        self.prepared.insert(key, Arc::downgrade(&prepared));
         Ok(prepared)
     }
 
-    fn read_hashed(
+    fn read_hashed<'f>(
         &mut self,
         loaded: &Loaded,
-        filter: &config::Filter,
-    ) -> Result<(Cow<'static, [u8]>, blake3::Hash), Diagnostic> {
+        filter: &'f config::Filter,
+    ) -> Result<(Cow<'f, [u8]>, blake3::Hash), Diagnostic> {
         let bytes = read(loaded, filter)?;
         let hash = blake3::hash(&bytes);
         if let FilterSource::File(path) = &filter.source {
@@ -197,10 +197,10 @@ impl Loader {
 }
 
 /// The component of a filter.
-pub(super) fn read(
+pub(super) fn read<'f>(
     loaded: &Loaded,
-    filter: &config::Filter,
-) -> Result<Cow<'static, [u8]>, Diagnostic> {
+    filter: &'f config::Filter,
+) -> Result<Cow<'f, [u8]>, Diagnostic> {
     let key = format!("filter.{}.source", filter.name);
     let problem = |message: String, help: &str| {
         let mut problem = loaded.locate(&key, message);
@@ -219,6 +219,7 @@ pub(super) fn read(
             let message = format!("failed to read component `{}`: {error}", path.display());
             problem(message, "build the filter, or correct the path; it is relative to this file")
         }),
+        FilterSource::Uploaded(upload) => Ok(Cow::Borrowed(upload.bytes())),
     }
 }
 
@@ -251,10 +252,21 @@ pub(super) fn located(loaded: &Loaded, name: &str, error: &LoadError) -> Diagnos
 }
 
 pub(crate) fn spec(filter: &config::Filter) -> FilterSpec {
-    let config::Filter { name, source: _, config, grants, limits, fail_policy, isolation } = filter;
+    let config::Filter {
+        name,
+        version,
+        source: _,
+        config,
+        grants,
+        limits,
+        fail_policy,
+        isolation,
+        next: _,
+    } = filter;
     let config::Grants { log, clock, random, metrics, kv, rate_limit } = grants;
     FilterSpec {
         name: name.clone(),
+        label: version.clone(),
         config_json: config.to_string(),
         grants: Grants {
             log: *log,
@@ -281,7 +293,7 @@ pub(crate) fn spec(filter: &config::Filter) -> FilterSpec {
 
 /// Component, configuration, grants, limits and policies.
 fn identity(spec: &FilterSpec, component: blake3::Hash) -> Identity {
-    let FilterSpec { name, config_json, grants, limits, fail_policy, isolation } = spec;
+    let FilterSpec { name, label: _, config_json, grants, limits, fail_policy, isolation } = spec;
     let words = format!("{grants:?} {limits:?} {fail_policy:?} {isolation:?}");
     let mut hasher = blake3::Hasher::new();
     for part in [name.as_bytes(), component.as_bytes(), config_json.as_bytes(), words.as_bytes()] {

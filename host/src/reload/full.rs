@@ -3,7 +3,8 @@
 //!
 //! Publishes nothing.
 
-use super::filters::{Identity, Loader};
+pub(super) use super::filters::Identity;
+use super::filters::Loader;
 use super::history::History;
 use crate::config::{self, Candidate, Difference, FilterSource, Loaded, Upload};
 use crate::rollout::control::{ChainChange, Change, FilterChange, Origin};
@@ -33,6 +34,8 @@ pub(super) struct Wanted {
     pub(super) full: Full,
     /// What is to be tried then.
     pub(super) trial: Option<Trial>,
+    /// What the file has as `next`, whatever becomes of it.
+    pub(super) identity: Option<String>,
 }
 
 /// Something to be tried, and what it is.
@@ -48,7 +51,7 @@ impl Wanted {
         let text = loaded.text();
         let full = |loaded, on_top| Full { loaded, text: text.clone(), on_top, returned: false };
         let Some(candidate) = loaded.candidate() else {
-            return Wanted { full: full(loaded, None), trial: None };
+            return Wanted { full: full(loaded, None), trial: None, identity: None };
         };
         let identity = identity(loader, &candidate);
         if let Some(pinned) = state.pinned(&identity) {
@@ -56,7 +59,7 @@ impl Wanted {
                 what = pinned.what, reason = pinned.reason, identity,
                 "`next` was found bad and is left out until its content changes or it is unpinned"
             );
-            return Wanted { full: full(loaded, None), trial: None };
+            return Wanted { full: full(loaded, None), trial: None, identity: Some(identity) };
         }
         if state.promoted_next.as_ref().is_some_and(|promoted| promoted.identity == identity) {
             let on_top = OnTop {
@@ -66,10 +69,11 @@ impl Wanted {
                 filters: Vec::new(),
                 chains: Vec::new(),
             };
-            return Wanted { full: full(candidate.loaded, Some(on_top)), trial: None };
+            let full = full(candidate.loaded, Some(on_top));
+            return Wanted { full, trial: None, identity: Some(identity) };
         }
-        let trial = Some(Trial { candidate, identity });
-        Wanted { full: full(loaded, None), trial }
+        let trial = Some(Trial { candidate, identity: identity.clone() });
+        Wanted { full: full(loaded, None), trial, identity: Some(identity) }
     }
 }
 

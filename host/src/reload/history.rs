@@ -5,9 +5,10 @@
 
 use super::filters::read;
 use super::problems::chain;
-use crate::config::{Config, FilterSource, Loaded};
+use crate::config::{Config, Loaded};
 use crate::rollout::store::{self, FullRecord, State, Store};
 use crate::telemetry::Metrics;
+use std::borrow::Cow;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -145,16 +146,14 @@ fn is_same(one: &FullRecord, other: &FullRecord) -> bool {
 
 /// The components that `record` names, as far as they are where they came from. The others are in the
 /// state directory already, or their file has changed since it was read.
-fn components(record: &FullRecord, loaded: &Loaded) -> Vec<std::borrow::Cow<'static, [u8]>> {
+fn components<'l>(record: &FullRecord, loaded: &'l Loaded) -> Vec<Cow<'l, [u8]>> {
     let named = |bytes: &[u8]| {
         let hash = blake3::hash(bytes);
         record.filters.iter().any(|filter| filter.component == hash)
     };
     let mut all = Vec::new();
     for filter in &loaded.config.filters {
-        if let FilterSource::Uploaded(upload) = &filter.source {
-            all.push(upload.bytes().to_vec().into());
-        } else if let Ok(bytes) = read(loaded, filter)
+        if let Ok(bytes) = read(loaded, filter)
             && named(&bytes)
         {
             all.push(bytes);

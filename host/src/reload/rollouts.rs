@@ -16,6 +16,7 @@ use crate::rollout::store::{InProgress, OnTop, PinnedRecord, PromotedNext};
 use crate::rollout::{Arm, Driver, Effect, Plan, Stage};
 use crate::shutdown;
 use crate::snapshot::{self, Snapshot};
+use crate::telemetry::RolloutEnd;
 use crate::wasm::Prepared;
 use std::hash::RandomState;
 use std::sync::Arc;
@@ -29,6 +30,8 @@ pub(super) struct Rollout {
     id: RolloutId,
     origin: Origin,
     identity: String,
+    differences: Vec<Difference>,
+    /// Each of them in words.
     changes: Vec<String>,
     driver: Driver,
     judge: Judge,
@@ -124,6 +127,7 @@ impl Reload {
             id,
             origin,
             identity,
+            differences: candidate.differences,
             changes,
             driver,
             judge,
@@ -176,7 +180,7 @@ impl Reload {
             }
             None => return Err(Refusal::Conflict("no rollout is in progress".to_owned())),
         }
-        let status = lock(&self.state.rollout).clone();
+        let status = lock(&self.state.shown).rollout.clone();
         status.ok_or_else(|| Refusal::Conflict("no rollout is in progress".to_owned()))
     }
 
@@ -193,15 +197,11 @@ impl Reload {
         let Some(rollout) = &self.rollout else { return };
         let started = Instant::now();
         let running = self.shared.snapshot.load_full();
-        let staged = Staged {
-            config: running.config.clone(),
-            filters: running.filters.clone(),
-            addresses: running.addresses.clone(),
-            candidate: Some(rollout.candidate(stage)),
-        };
-        let built = build::staged(&running, staged, self.loader.workers(), &rollout.loaded);
+        let staged = Staged::of(&running, Some(rollout.candidate(stage)));
+        let (now, workers) = ((&*running, &self.listening), self.loader.workers());
+        let built = build::staged(now, staged, workers, &rollout.loaded);
         let snapshot = match built {
-            Ok(snapshot) => self.put_in_force(snapshot, Cause::Rollout, started),
+            Ok(built) => self.put_in_force(built, Cause::Rollout, started),
             Err(problems) => {
                 let reason = format!("the candidate cannot be started: {problems}");
                 return self.end_rollout(Ending::Judged(reason));
@@ -245,9 +245,10 @@ impl Reload {
             addresses: running.addresses.clone(),
             candidate: None,
         };
-        let built = build::staged(&running, staged, self.loader.workers(), &rollout.loaded);
+        let (now, workers) = ((&*running, &self.listening), self.loader.workers());
+        let built = build::staged(now, staged, workers, &rollout.loaded);
         let snapshot = match built {
-            Ok(snapshot) => self.put_in_force(snapshot, Cause::Rollout, started),
+            Ok(built) => self.put_in_force(built, Cause::Rollout, started),
             Err(problems) => {
                 let reason = format!("the candidate cannot be started: {problems}");
                 return self.end_rollout(Ending::Judged(reason));
@@ -271,7 +272,7 @@ impl Reload {
             let promoted = PromotedNext { identity, generation, at };
             self.history.update(|state| state.promoted_next = Some(promoted));
         }
-        self.shared.metrics.process().rollout_ended("promoted");
+        self.shared.metrics.process().rollout_ended(RolloutEnd::Promoted);
         self.remember(&snapshot, Cause::Rollout);
     }
 
@@ -296,48 +297,38 @@ impl Reload {
         let running = self.shared.snapshot.load_full();
         let mut generation = running.generation;
         if running.candidate.is_some() && !matches!(ending, Ending::CutShort(_)) {
-            let staged = Staged {
-                config: running.config.clone(),
-                filters: running.filters.clone(),
-                addresses: running.addresses.clone(),
-                candidate: None,
-            };
+            let staged = Staged::of(&running, None);
+            let (now, workers) = ((&*running, &self.listening), self.loader.workers());
             // No filter of it is new, so that nothing can fail.
-            if let Ok(snapshot) =
-                build::staged(&running, staged, self.loader.workers(), &self.full.loaded)
-            {
-                let snapshot = self.put_in_force(snapshot, Cause::Rollback, started);
+            if let Ok(built) = build::staged(now, staged, workers, &self.full.loaded) {
+                let snapshot = self.put_in_force(built, Cause::Rollback, started);
                 generation = snapshot.generation;
                 self.remember(&snapshot, Cause::Rollback);
             }
         }
-        let (by_judge, reason, word) = match ending {
-            Ending::Judged(reason) => (true, reason, "rolled_back"),
-            Ending::Asked => (false, "somebody rolled it back".to_owned(), "rolled_back"),
-            Ending::CutShort(reason) => (false, reason, "cut_short"),
+        let (by_judge, reason, end) = match ending {
+            Ending::Judged(reason) => (true, reason, RolloutEnd::RolledBack),
+            Ending::Asked => (false, "somebody rolled it back".to_owned(), RolloutEnd::RolledBack),
+            Ending::CutShort(reason) => (false, reason, RolloutEnd::CutShort),
         };
-        let progress = match word {
-            "cut_short" => Progress::CutShort { reason: reason.clone() },
-            _ => Progress::RolledBack { generation, reason: reason.clone(), by_judge },
-        };
-        self.shared.metrics.process().rollout_ended(word);
+        self.shared.metrics.process().rollout_ended(end);
         tracing::warn!(
             rollout = rollout.id.0,
-            generation,
+            end = end.name(),
             by_judge,
             reason,
-            changes = rollout.changes.join("; "),
             stage = %rollout.driver.stage(),
-            "rollout {}",
-            word.replace('_', " ")
+            generation,
+            changes = rollout.changes.join("; "),
+            "rollout ended without being promoted"
         );
         // A `next` that stays in the file would begin again with the next start.
-        let pins = by_judge || word == "rolled_back" && rollout.origin == Origin::File;
-        let what = rollout.changes.join("; ");
+        let pins =
+            by_judge || end == RolloutEnd::RolledBack && rollout.origin == Origin::File;
         let pinned = PinnedRecord {
             identity: rollout.identity.clone(),
-            what,
-            reason,
+            what: rollout.changes.join("; "),
+            reason: reason.clone(),
             at: SystemTime::now(),
         };
         self.history.update(|state| {
@@ -346,6 +337,10 @@ impl Reload {
                 state.pin(pinned);
             }
         });
+        let progress = match end {
+            RolloutEnd::CutShort => Progress::CutShort { reason },
+            _ => Progress::RolledBack { generation, reason, by_judge },
+        };
         self.show_of(&rollout, &window, progress);
         self.show_history();
     }
@@ -362,11 +357,18 @@ impl Reload {
     }
 
     fn show_of(&self, rollout: &Rollout, window: &Window, progress: Progress) {
-        *lock(&self.state.rollout) = Some(rollout.status(window, progress));
+        lock(&self.state.shown).rollout = Some(rollout.status(window, progress));
     }
 }
 
 impl Rollout {
+    /// Is the filter of this name one of what it changes?
+    pub(super) fn changes_filter(&self, filter: &str) -> bool {
+        self.differences.iter().any(|difference| {
+            matches!(difference, Difference::Filter { name, .. } if &**name == filter)
+        })
+    }
+
     fn candidate(&self, stage: Stage) -> snapshot::Candidate {
         snapshot::Candidate {
             config: Arc::new(self.loaded.config.clone()),

@@ -1,7 +1,7 @@
 //! Generations made, refused and published, with shipped filters, real files and real sockets.
 
 use super::{
-    Attempt, Cause, First, Loader, Outcome, Problems, Refused, Reloader, State, WAITING_MAX,
+    Attempt, Cause, First, History, Loader, Outcome, Problems, Refused, Reloader, State, WAITING_MAX,
 };
 use crate::config;
 use crate::shutdown::{Shutdown, Stage};
@@ -54,7 +54,7 @@ impl Folder {
         let loaded = config::load(&self.file(), "").unwrap();
         let metrics = Metrics::new(WORKERS, SystemTime::now());
         let loader = Loader::with_compiler(Compiler::in_process().unwrap(), metrics.clone());
-        let (first, snapshot) = First::build(self.file(), loader, loaded)?;
+        let (first, snapshot) = First::build(self.file(), loader, loaded, History::in_memory("a test"))?;
         Ok((first, snapshot, metrics))
     }
 
@@ -339,7 +339,7 @@ fn the_watch_can_be_turned_off_and_on() {
 fn reloads_over_the_number_that_may_wait_are_refused() {
     // Nobody takes them.
     let (requests, receiver) = sync_channel(WAITING_MAX);
-    let state = State { last: Mutex::default(), listening: Mutex::default() };
+    let state = State::default();
     let reloader = Reloader { requests, state: Arc::new(state) };
     let mut waiting: Vec<_> = (0..WAITING_MAX).map(|_| reloader.reload(Cause::Admin)).collect();
     assert!(waiting.iter_mut().all(|it| it.try_recv().is_err()));

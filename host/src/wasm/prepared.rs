@@ -25,6 +25,8 @@ use std::time::{Duration, Instant};
 pub struct FilterSpec {
     /// Its name.
     pub name: Arc<str>,
+    /// What people call this version.
+    pub label: Option<Arc<str>>,
     /// The filter's own configuration as JSON text; `{}` where there is none.
     pub config_json: String,
     /// What it may import.
@@ -180,12 +182,12 @@ impl Prepared {
         capabilities: &capability::State,
         numbers: &Metrics,
     ) -> Result<Arc<Self>, LoadError> {
-        let FilterSpec { name, config_json, grants, limits, fail_policy, isolation } = spec;
+        let FilterSpec { name, label, config_json, grants, limits, fail_policy, isolation } = spec;
         let granted = Granted::new(&name, grants, &code, capabilities);
         let pre = link(&name, &code, &granted)?;
         let value_bytes = granted.grants.kv.as_ref().map_or(0, |kv| kv.value_bytes);
         let transfer_bytes = limits.body_bytes.max(limits.local_reply_bytes).max(value_bytes);
-        let version = code.version();
+        let version = shown_version(&code, label.as_deref());
         let sources = capabilities.sources().clone();
         let shared = Arc::new(Shared {
             stats: numbers.filter(&name, &version),
@@ -261,7 +263,7 @@ impl Prepared {
         &self.shared.name
     }
 
-    /// First digits of the hash of the component.
+    /// First digits of the hash of the component, and what people call it: `0123456789ab(v2)`.
     pub fn version(&self) -> &Arc<str> {
         &self.shared.version
     }
@@ -331,6 +333,13 @@ pub fn check_imports(name: &str, code: &FilterCode) -> Result<(), LoadError> {
     };
     let state = capability::State::new(Instant::now());
     link(name, code, &Granted::new(name, grants, code, &state)).map(drop)
+}
+
+fn shown_version(code: &FilterCode, label: Option<&str>) -> Arc<str> {
+    match label {
+        None => code.version(),
+        Some(label) => format!("{}({label})", code.version()).into(),
+    }
 }
 
 fn load_error(name: &str, error: StartError) -> LoadError {

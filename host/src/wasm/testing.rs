@@ -257,6 +257,7 @@ pub(super) const PROCEED: &str = "(i32.const 512)";
 pub(super) fn spec() -> FilterSpec {
     FilterSpec {
         name: Arc::from("test"),
+        label: None,
         config_json: "{}".to_owned(),
         grants: Grants::default(),
         limits: Limits {

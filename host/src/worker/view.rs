@@ -136,19 +136,19 @@ fn ways(
 ) -> (Way, Option<(Choice, Way)>) {
     let running = versions(&snapshot.config, &snapshot.filters, place);
     let Some(candidate) = &snapshot.candidate else {
-        return (way(&running, None, instances), None);
+        return (way(&running, None), None);
     };
     let next = versions(&candidate.config, &candidate.filters, place);
     let (running_only, next_only) = differences(&running, &next);
     if running_only.is_empty() && next_only.is_empty() {
-        return (way(&running, None, instances), None);
+        return (way(&running, None), None);
     }
     let side = |arm: &Arc<Arm>, differs| Some(Side { arm: arm.clone(), differs });
-    let running = way(&running, side(&candidate.running, running_only), instances);
+    let running = way(&running, side(&candidate.running, running_only));
     let choice = candidate.share().map(|share| {
         let Candidate { sticky, salt, .. } = candidate;
         let choice = Choice::new(share, sticky.clone(), salt.clone(), instances.worker);
-        (choice, way(&next, side(&candidate.next, next_only), instances))
+        (choice, way(&next, side(&candidate.next, next_only)))
     });
     (running, choice)
 }
@@ -179,8 +179,10 @@ fn differences(one: &[&Arc<Prepared>], other: &[&Arc<Prepared>]) -> (Members, Me
     (one_only, other_only)
 }
 
-fn way(filters: &[&Arc<Prepared>], side: Option<Side>, instances: &Instances) -> Way {
-    Way { chain: instances.chain(filters), versions: None, side }
+/// The filters of a chain with their versions: `trace=0123456789ab; limit=ba9876543210(v2)`.
+fn shown(filters: &[&Arc<Prepared>]) -> String {
+    let one = |prepared: &&Arc<Prepared>| format!("{}={}", prepared.name(), prepared.version());
+    filters.iter().map(one).collect::<Vec<_>>().join("; ")
 }
 
 fn head_limits(limits: &config::ListenerLimits) -> HeadLimits {

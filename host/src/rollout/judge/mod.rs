@@ -78,3 +78,28 @@ pub enum Verdict {
     /// The candidate is to be rolled back; in words and numbers, the reason that decided first.
     Worse(String),
 }
+
+/// Looks at the windows of one step.
+#[derive(Debug)]
+pub struct Judge {
+    thresholds: Thresholds,
+}
+
+impl Judge {
+    /// For a step that begins now.
+    pub fn new(thresholds: Thresholds) -> Self {
+        Judge { thresholds }
+    }
+
+    /// Looks at everything since the step began.
+    pub fn look(&mut self, window: &Window) -> Verdict {
+        let (next, min) = (&window.next, self.thresholds.samples_min);
+        if next.exchanges >= 10 && next.failures * 2 > next.exchanges {
+            return Verdict::Worse(format!("{} of {} requests failed", next.failures, next.exchanges));
+        }
+        match next.exchanges < min {
+            true => Verdict::TooFew(format!("{} of {min} samples", next.exchanges)),
+            false => Verdict::Sound(format!("{} samples", next.exchanges)),
+        }
+    }
+}
