@@ -271,7 +271,7 @@ fn read_route(
     {
         let message = format!("the next chain of route `{name}` is what runs already");
         let help = "change what is to be tried, or remove `next`";
-        next.context.warning(next.span.clone(), message, help);
+        next.context.conclusion(next.span.clone(), message, help);
     }
     let upstream = table.name("upstream");
     let upstream = upstream.and_then(|name| upstreams.resolve(table.context, &name))?;

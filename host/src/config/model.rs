@@ -43,6 +43,20 @@ pub struct Config {
 }
 
 impl Config {
+    /// Which filters are in a chain, or in a next one; in the order of `filters`.
+    pub(super) fn used_filters(&self) -> Vec<bool> {
+        let mut used = vec![false; self.filters.len()];
+        let routes = self.listeners.iter().flat_map(|listener| &listener.routes);
+        for index in
+            routes.flat_map(|route| route.chain.iter().chain(route.next_chain.iter().flatten()))
+        {
+            if let Some(used) = used.get_mut(*index) {
+                *used = true;
+            }
+        }
+        used
+    }
+
     /// The names of the filters of a chain.
     pub fn filter_names(&self, chain: &[usize]) -> Vec<&str> {
         chain.iter().filter_map(|index| self.filters.get(*index)).map(|it| &*it.name).collect()
