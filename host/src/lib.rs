@@ -13,6 +13,7 @@ pub mod units;
 
 pub mod http;
 pub mod io;
+pub mod private;
 
 pub mod http1;
 pub mod http2;

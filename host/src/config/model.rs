@@ -22,7 +22,7 @@ use crate::rollout::Plan;
 /// One configuration file, checked. Debug shows what `redacted` does.
 #[derive(Clone)]
 pub struct Config {
-    /// The admin listener.
+    /// The admin interface.
     pub admin: Admin,
     /// Workers, draining, caching, compiling.
     pub runtime: Runtime,
@@ -72,10 +72,34 @@ impl fmt::Debug for Config {
 /// `[admin]`
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Admin {
+    /// It listens on `address`. There is a `socket` where it does not.
+    pub tcp: bool,
     /// Loopback unless `allow_remote`.
     pub address: SocketAddr,
-    /// The operator accepts that others than this host reach the admin listener.
+    /// The operator accepts that others than this host reach the admin interface.
     pub allow_remote: bool,
+    /// A Unix socket that it listens on, by absolute path, short enough for one.
+    pub socket: Option<PathBuf>,
+    /// What requests have to bring along.
+    pub token: Option<Token>,
+}
+
+/// A secret that requests to the admin interface bring along: 16 to 1,024 visible characters of
+/// ASCII. Debug leaves it out.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Token(pub(super) Arc<str>);
+
+impl Token {
+    /// The secret.
+    pub fn text(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Token {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Token(..)")
+    }
 }
 
 /// `[runtime]`
