@@ -31,6 +31,16 @@ pub fn apply(change: &Change, running: &Config) -> Result<Candidate, Vec<String>
     let mut problems = Problems(Vec::new());
     let mut differences = change_filters(filters, running, &mut config, &mut problems);
     differences.extend(change_chains(chains, running, &mut config, &mut problems));
+    let used = config.used_filters();
+    for difference in &differences {
+        if let Difference::Filter { index, name, .. } = difference
+            && !used[*index]
+        {
+            problems.add(format_args!(
+                "filter `{name}` is in no chain, so nobody could tell how it does; change a chain, too"
+            ));
+        }
+    }
     if problems.0.is_empty() && differences.is_empty() {
         problems
             .add("the change is what runs already: give another component, configuration or chain");
@@ -190,4 +200,200 @@ fn unknown<'k>(kind: &str, name: &str, known: impl Iterator<Item = &'k str> + Cl
         format!("there are {}", if listed.is_empty() { "none".to_owned() } else { quoted(&listed) })
     });
     format!("there is no {kind} `{}`; {help}", shortened(name))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{NAME_BYTES_MAX, REDACTED, VERSION_BYTES_MAX, parse};
+    use bytes::Bytes;
+    use serde_json::{Value, json};
+    use std::path::Path;
+
+    fn running() -> Config {
+        let text = "[[listener]]\nname = \"in\"\naddress = \"127.0.0.1:1\"\n\
+                    route = [{ name = \"api\", upstream = \"u\", chain = [\"limit\"],\n\
+                    next = { chain = [] } }, { upstream = \"u\" }]\n\
+                    [upstream.u]\nendpoints = [\"127.0.0.1:2\"]\n\
+                    [filter.limit]\nsource = \"./${A}.wasm\"\nversion = \"v1\"\n\
+                    config = { k = \"${A}\" }\n\
+                    next = { config = { k = \"${A}-2\" } }\n\
+                    [filter.trace]\nsource = \"builtin:trace\"\n";
+        let loaded = parse(text, "p.toml", Path::new("/c"), &|_| Some("t0p-s3cret".to_owned()));
+        loaded.unwrap().config
+    }
+
+    fn filter(name: &str) -> FilterChange {
+        FilterChange { filter: name.to_owned(), component: None, version: None, config: None }
+    }
+
+    fn chain(listener: &str, route: &str, chain: &[&str]) -> ChainChange {
+        let chain = chain.iter().map(|name| (*name).to_owned()).collect();
+        ChainChange { listener: listener.to_owned(), route: route.to_owned(), chain }
+    }
+
+    fn of_filter(change: FilterChange) -> Change {
+        Change { filters: vec![change], chains: Vec::new() }
+    }
+
+    fn of_chains(chains: Vec<ChainChange>) -> Change {
+        Change { filters: Vec::new(), chains }
+    }
+
+    fn problems(change: Change) -> String {
+        apply(&change, &running()).unwrap_err().join("\n")
+    }
+
+    #[test]
+    fn a_change_is_the_running_configuration_with_something_else_in_it() {
+        let bytes = Bytes::from_static(b"component");
+        let change = Change {
+            filters: vec![FilterChange {
+                component: Some(bytes.clone()),
+                version: Some("v2".to_owned()),
+                config: Some(json!({ "k": "typed-in" })),
+                ..filter("limit")
+            }],
+            chains: vec![chain("in", "api", &["trace", "limit"]), chain("in", "in/2", &["trace"])],
+        };
+        let Candidate { loaded, differences } = apply(&change, &running()).unwrap();
+        let shown: Vec<String> = differences.iter().map(ToString::to_string).collect();
+        assert_eq!(
+            shown,
+            [
+                "filter limit: source, config (v2)",
+                "chain in/api: limit -> trace, limit",
+                "chain in/2: no filters -> trace"
+            ]
+        );
+        let config = &loaded.config;
+        let limit = &config.filters[0];
+        let FilterSource::Uploaded(upload) = &limit.source else { panic!("{limit:?}") };
+        assert_eq!((upload.bytes(), upload.hash()), (&bytes, blake3::hash(&bytes)));
+        assert_eq!(limit.config, json!({ "k": "typed-in" }));
+        assert!(limit.next.is_none() && loaded.candidate().is_none());
+        assert_eq!(config.listeners[0].routes[0].chain, [1, 0]);
+
+        let dump = config.redacted();
+        assert_eq!(dump["filter"]["limit"]["config"], REDACTED);
+        let source = format!("uploaded:{}", blake3::hash(&bytes));
+        assert_eq!(dump["filter"]["limit"]["source"], source.as_str());
+        let shown = format!("{loaded:?} {dump}");
+        assert!(!shown.contains("typed-in") && !shown.contains("t0p-s3cret"), "{shown}");
+        let message =
+            loaded.locate_filter_config("limit", "k", "`t0p-s3cret` is short").to_string();
+        assert_eq!(
+            message,
+            "change: error: filter `limit` refuses its configuration: `k`: `<redacted>` is short"
+        );
+    }
+
+    #[test]
+    fn what_a_change_does_not_name_stays_as_it_is() {
+        let change = of_chains(vec![chain("in", "api", &[])]);
+        let candidate = apply(&change, &self::running()).unwrap().loaded.config;
+        assert_eq!(candidate.filters[0].config["k"], "t0p-s3cret");
+        assert_eq!(candidate.filters[0].version.as_deref(), Some("v1"));
+        assert_eq!(candidate.redacted()["filter"]["limit"]["config"]["k"], REDACTED);
+    }
+
+    #[test]
+    fn every_problem_is_told_with_what_to_do() {
+        let change = Change {
+            filters: vec![
+                filter("limt"),
+                filter("nothing-like-it"),
+                FilterChange { config: Some(json!([1])), ..filter("limit") },
+                filter("limit"),
+                FilterChange { version: Some("a b".to_owned()), ..filter("trace") },
+            ],
+            chains: vec![
+                chain("inn", "api", &[]),
+                chain("in", "in/3", &[]),
+                chain("in", "api", &["limit", "trase", "limit"]),
+                chain("in", "api", &[]),
+            ],
+        };
+        assert_eq!(
+            problems(change),
+            "there is no filter `limt`; did you mean `limit`?\n\
+             there is no filter `nothing-like-it`; there are `limit`, `trace`\n\
+             the configuration for filter `limit` is no JSON object\n\
+             filter `limit` is changed twice; give one change for it\n\
+             `a b` is no version for filter `trace`: it has other characters; a version has \
+             letters, digits, `-`, `_`, `.` and `+`, and no references\n\
+             there is no listener `inn`; did you mean `in`?\n\
+             there is no route `in/3`; did you mean `in/2`?\n\
+             there is no filter `trase`; did you mean `trace`?\n\
+             filter `limit` is in the chain for route `api` twice; name it once\n\
+             route `api` is changed twice; give one change for it"
+        );
+        let unused = of_filter(FilterChange { config: Some(json!({ "k": 1 })), ..filter("trace") });
+        assert!(problems(unused).starts_with("filter `trace` is in no chain"));
+        let nothing = "the change is what runs already: give another component, configuration or \
+                       chain";
+        for change in [
+            of_filter(FilterChange { version: Some("v9".to_owned()), ..filter("limit") }),
+            of_filter(FilterChange { config: Some(json!({})), ..filter("trace") }),
+            of_chains(vec![chain("in", "api", &["limit"])]),
+            of_chains(Vec::new()),
+        ] {
+            assert_eq!(problems(change), nothing);
+        }
+    }
+
+    #[test]
+    fn every_bound_holds_below_at_and_above() {
+        let upload = |length: usize| {
+            of_filter(FilterChange { component: Some(vec![0; length].into()), ..filter("limit") })
+        };
+        // `{"k":"..."}` is 8 bytes without the value.
+        let config = |length: usize| {
+            let config: Value = json!({ "k": "v".repeat(length - 8) });
+            of_filter(FilterChange { config: Some(config), ..filter("limit") })
+        };
+        let version = |length: usize| {
+            let (version, config) = (Some("1".repeat(length)), Some(json!({ "k": 1 })));
+            of_filter(FilterChange { version, config, ..filter("limit") })
+        };
+        type Case<'a> = (usize, &'a dyn Fn(usize) -> Change, &'a str);
+        let cases: [Case<'_>; 3] = [
+            (UPLOAD_BYTES_MAX, &upload, "the component for filter `limit` has 67108865 bytes"),
+            (FILTER_CONFIG_BYTES_MAX, &config, "the configuration for filter `limit` has 262145"),
+            (VERSION_BYTES_MAX, &version, "is no version for filter `limit`: it is too long"),
+        ];
+        for (max, change, message) in cases {
+            for length in [max - 1, max] {
+                assert!(apply(&change(length), &running()).is_ok(), "{message}: {length}");
+            }
+            let shown = problems(change(max + 1));
+            assert!(shown.contains(message), "{shown}");
+        }
+
+        let mut running = running();
+        let trace = running.filters[1].clone();
+        let name = |index: usize| format!("f{index}");
+        running
+            .filters
+            .extend((0..40).map(|index| Filter { name: name(index).into(), ..trace.clone() }));
+        for (length, accepted) in [
+            (CHAIN_FILTERS_MAX - 1, true),
+            (CHAIN_FILTERS_MAX, true),
+            (CHAIN_FILTERS_MAX + 1, false),
+        ] {
+            let chain = (0..length).map(name).collect();
+            let change = ChainChange { listener: "in".into(), route: "api".into(), chain };
+            assert_eq!(apply(&of_chains(vec![change]), &running).is_ok(), accepted, "{length}");
+        }
+        for (given, told) in [
+            (DIAGNOSTICS_MAX - 1, DIAGNOSTICS_MAX - 1),
+            (DIAGNOSTICS_MAX, DIAGNOSTICS_MAX),
+            (DIAGNOSTICS_MAX + 1, DIAGNOSTICS_MAX),
+        ] {
+            let filters = vec![filter(&"x\n".repeat(NAME_BYTES_MAX)); given];
+            let problems = apply(&Change { filters, chains: Vec::new() }, &running).unwrap_err();
+            assert_eq!(problems.len(), told);
+            assert!(problems.iter().all(|problem| !problem.contains('\n') && problem.len() < 800));
+        }
+    }
 }

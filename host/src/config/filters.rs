@@ -67,7 +67,7 @@ fn read_next(table: &TableReader<'_, '_>, running: &Filter) -> Filter {
     if running.differences(&next).is_empty() {
         let message = format!("the next version of filter `{}` is what runs already", next.name);
         let help = "change what is to be tried, or remove `next`";
-        table.context.warning(table.span.clone(), message, help);
+        table.context.conclusion(table.span.clone(), message, help);
     }
     next
 }

@@ -28,7 +28,7 @@ pub(super) const ROOT: Table = Table {
           path relative to this file, a final line break dropped); `$$` is a dollar sign. Names \
           and references to them are taken as written.",
     keys: &[
-        key("admin", Optional, Kind::Table(&ADMIN), "The admin listener."),
+        key("admin", Optional, Kind::Table(&ADMIN), "The admin interface."),
         key("runtime", Optional, Kind::Table(&RUNTIME), "Workers, draining, caching, compiling."),
         key(
             "access_log",
@@ -64,20 +64,40 @@ pub(super) const ROOT: Table = Table {
 };
 
 const ADMIN: Table = Table {
-    doc: "The admin listener: health, readiness, metrics, configuration, reload. It has no access \
-          control of its own, so it stays on a loopback address.",
+    doc: "The admin interface: health, readiness, metrics, configuration, reload, rollouts.",
     keys: &[
+        key(
+            "tcp",
+            Optional,
+            Kind::Flag { default: Some(true) },
+            "Listen on `address`. `false` leaves the `socket`.",
+        ),
         key(
             "address",
             Optional,
             Kind::Text { default: Some(ADMIN_ADDRESS_DEFAULT) },
-            "Address and port.",
+            "Address and port. Whoever can connect to it may do everything, unless there is a \
+             `token`; so it stays on a loopback address.",
         ),
         key(
             "allow_remote",
             Optional,
             Kind::Flag { default: Some(false) },
             "Accept an address that other hosts can reach.",
+        ),
+        key(
+            "socket",
+            Optional,
+            Kind::Text { default: None },
+            "The path of a Unix socket to listen on, relative to this file; only the user that \
+             Pillion runs as may connect to it. Without it: none.",
+        ),
+        key(
+            "token",
+            Optional,
+            Kind::Text { default: None },
+            "What requests have to bring along, as in `authorization: Bearer TOKEN`; always a \
+             reference, as in `${file:token.key}`. Without it: nothing.",
         ),
     ],
 };

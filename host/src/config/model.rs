@@ -22,7 +22,7 @@ use crate::rollout::Plan;
 /// One configuration file, checked. Debug shows what `redacted` does.
 #[derive(Clone)]
 pub struct Config {
-    /// The admin listener.
+    /// The admin interface.
     pub admin: Admin,
     /// Workers, draining, caching, compiling.
     pub runtime: Runtime,
@@ -43,6 +43,20 @@ pub struct Config {
 }
 
 impl Config {
+    /// Which filters are in a chain, or in a next one; in the order of `filters`.
+    pub(super) fn used_filters(&self) -> Vec<bool> {
+        let mut used = vec![false; self.filters.len()];
+        let routes = self.listeners.iter().flat_map(|listener| &listener.routes);
+        for index in
+            routes.flat_map(|route| route.chain.iter().chain(route.next_chain.iter().flatten()))
+        {
+            if let Some(used) = used.get_mut(*index) {
+                *used = true;
+            }
+        }
+        used
+    }
+
     /// The names of the filters of a chain.
     pub fn filter_names(&self, chain: &[usize]) -> Vec<&str> {
         chain.iter().filter_map(|index| self.filters.get(*index)).map(|it| &*it.name).collect()
@@ -58,10 +72,34 @@ impl fmt::Debug for Config {
 /// `[admin]`
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Admin {
+    /// It listens on `address`. There is a `socket` where it does not.
+    pub tcp: bool,
     /// Loopback unless `allow_remote`.
     pub address: SocketAddr,
-    /// The operator accepts that others than this host reach the admin listener.
+    /// The operator accepts that others than this host reach the admin interface.
     pub allow_remote: bool,
+    /// A Unix socket that it listens on, by absolute path, short enough for one.
+    pub socket: Option<PathBuf>,
+    /// What requests have to bring along.
+    pub token: Option<Token>,
+}
+
+/// A secret that requests to the admin interface bring along: 16 to 1,024 visible characters of
+/// ASCII. Debug leaves it out.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Token(pub(super) Arc<str>);
+
+impl Token {
+    /// The secret.
+    pub fn text(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Token {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Token(..)")
+    }
 }
 
 /// `[runtime]`

@@ -145,7 +145,7 @@ impl Reload {
                     let _ = reply.send(outcome);
                 }
                 Request::Start { change, plan, reply } => {
-                    let _ = reply.send(self.start(&change, plan));
+                    let _ = reply.send(self.start(&change, *plan));
                 }
                 Request::Promote { id, reply } => drop(reply.send(self.promote(id))),
                 Request::Back { back, reply } => drop(reply.send(self.back(&back))),

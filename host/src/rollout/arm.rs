@@ -5,7 +5,7 @@
 
 use super::judge::Counts;
 use crate::telemetry::histogram::{Distribution, Histogram};
-use crate::telemetry::sharded::Sharded;
+use crate::telemetry::sharded::{Sharded, add};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -45,12 +45,14 @@ impl Arm {
 
     /// Counts an exchange that is over.
     pub fn record(&self, worker: usize, ended: &Ended) {
-        let shard = self.shards.of(worker);
-        count(&shard.exchanges, true);
-        count(&shard.failures, ended.failed);
-        count(&shard.local_replies, ended.local_reply);
-        count(&shard.errors, ended.status.is_some_and(|status| (500..=599).contains(&status)));
-        shard.added_time.observe(ended.added_time);
+        let (shard, is_own) = (self.shards.of(worker), self.shards.is_own(worker));
+        let is_error = ended.status.is_some_and(|status| (500..=599).contains(&status));
+        // In this order: whoever reads meanwhile never sees more of the parts than of the whole.
+        add(&shard.exchanges, 1, is_own);
+        add(&shard.failures, ended.failed.into(), is_own);
+        add(&shard.local_replies, ended.local_reply.into(), is_own);
+        add(&shard.errors, is_error.into(), is_own);
+        shard.added_time.observe(ended.added_time, is_own);
     }
 
     /// The sums since the rollout began; `memory_bytes` is put in.
@@ -82,12 +84,6 @@ pub fn since(earlier: &Counts, now: &Counts) -> Counts {
         errors: now.errors.wrapping_sub(earlier.errors),
         added_time: Distribution { buckets, nanoseconds },
         memory_bytes: now.memory_bytes,
-    }
-}
-
-fn count(counter: &AtomicU64, happened: bool) {
-    if happened {
-        counter.fetch_add(1, Ordering::Relaxed);
     }
 }
 

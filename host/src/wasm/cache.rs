@@ -480,10 +480,9 @@ mod tests {
         drop(directory.compiler());
         let refused = || {
             let error = Compiler::with_child(Some(directory.0.clone()), child()).err().unwrap();
-            assert!(
-                matches!(error, CacheError::Files(private::Error::Untrusted { .. })),
-                "{error}"
-            );
+            let CacheError::Files(error @ private::Error::Untrusted { .. }) = error else {
+                panic!("{error}")
+            };
             error.to_string()
         };
         let key = directory.0.join(KEY_FILE);

@@ -23,7 +23,7 @@ pub(super) type Key = [u8; MAC_BYTES];
 #[derive(Debug, thiserror::Error)]
 pub enum CacheError {
     /// Its directory or a file of it.
-    #[error(transparent)]
+    #[error("the cache of compiled filters cannot be used; `runtime.cache_dir` names another one")]
     Files(#[from] private::Error),
     /// No engine.
     #[error(transparent)]

@@ -135,6 +135,12 @@ fn ways(
     instances: &Instances,
 ) -> (Way, Option<(Choice, Way)>) {
     let running = versions(&snapshot.config, &snapshot.filters, place);
+    let field = snapshot.config.rollout.version_header.as_ref();
+    let way = |filters: &[&Arc<Prepared>], side| Way {
+        chain: instances.chain(filters),
+        versions: field.map(|name| (name.clone(), shown(filters))),
+        side,
+    };
     let Some(candidate) = &snapshot.candidate else {
         return (way(&running, None), None);
     };
