@@ -244,6 +244,8 @@ impl Setup {
         };
         let mut command = pillion();
         command.arg("run").arg("-c").arg(&file).current_dir(&self.directory.path);
+        // Beside the file, and gone with it.
+        command.env("XDG_STATE_HOME", self.directory.path.join("state"));
         command.envs(self.environment);
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut process = Running::new(command.spawn().expect("`pillion` can be started"));
@@ -265,6 +267,7 @@ impl Setup {
 pub fn pillion() -> Command {
     let mut command = Command::new(binaries().join("pillion"));
     command.env("XDG_CACHE_HOME", target().join("tmp").join("suite-cache"));
+    command.env("XDG_STATE_HOME", target().join("tmp").join("suite-state"));
     command.env_remove("PILLION_LOG");
     command
 }

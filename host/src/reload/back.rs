@@ -112,8 +112,7 @@ impl Reload {
         };
         let version = old.version.as_ref().map(ToString::to_string);
         let config = Some(old.config.clone());
-        let filters =
-            vec![FilterChange { filter: name.to_owned(), component, version, config }];
+        let filters = vec![FilterChange { filter: name.to_owned(), component, version, config }];
         let change = Change { filters, chains: Vec::new() };
         let candidate =
             config::apply(&change, &self.full.loaded.config).map_err(Refusal::Unusable)?;

@@ -120,7 +120,11 @@ impl Loader {
     }
 
     /// What `filter` is, without making it; none: its component cannot be read.
-    pub(super) fn identify(&mut self, loaded: &Loaded, filter: &config::Filter) -> Option<Identity> {
+    pub(super) fn identify(
+        &mut self,
+        loaded: &Loaded,
+        filter: &config::Filter,
+    ) -> Option<Identity> {
         let hash = self.read_hashed(loaded, filter).ok()?.1;
         Some(identity(&spec(filter), hash))
     }

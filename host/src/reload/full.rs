@@ -56,7 +56,9 @@ impl Wanted {
         let identity = identity(loader, &candidate);
         if let Some(pinned) = state.pinned(&identity) {
             tracing::warn!(
-                what = pinned.what, reason = pinned.reason, identity,
+                what = pinned.what,
+                reason = pinned.reason,
+                identity,
                 "`next` was found bad and is left out until its content changes or it is unpinned"
             );
             return Wanted { full: full(loaded, None), trial: None, identity: Some(identity) };

@@ -33,7 +33,8 @@ impl History {
     /// it is.
     pub fn open(config: &Config, metrics: Arc<Metrics>) -> Self {
         let configured = config.rollout.state_dir.clone();
-        let Some(directory) = configured.or_else(|| store::default_directory(&config.source)) else {
+        let Some(directory) = configured.or_else(|| store::default_directory(&config.source))
+        else {
             let why = "there is no home directory; name a directory with `rollout.state_dir`";
             tracing::warn!(why, "generations and rollouts are forgotten when the process ends");
             return History::in_memory(why);

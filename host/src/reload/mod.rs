@@ -25,6 +25,7 @@ pub(crate) mod watch;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use control::Shown;
 pub(crate) use filters::spec;
 pub use filters::{Loader, OnLoadFailure, read_component};
 pub use history::History;
@@ -35,7 +36,6 @@ pub use sockets::{BACKLOG, Bound, Listening, open_admin, refusal};
 pub use thread::{DEBOUNCE, DEBOUNCE_MAX, SECOND_LOOK};
 
 use self::build::Built;
-use self::control::Shown;
 use self::full::{Full, Trial, Wanted};
 use crate::config::Loaded;
 use crate::rollout::Plan;
@@ -179,8 +179,7 @@ impl First {
         };
         seen.complete(&loader.take_files_read(), &files);
         let listening = built.listening;
-        let first =
-            First { path, files, loader, full, trial, history, listening, seen, started };
+        let first = First { path, files, loader, full, trial, history, listening, seen, started };
         Ok((first, built.snapshot))
     }
 }
@@ -206,7 +205,8 @@ fn last_full(
         }
         Err(why) => {
             tracing::error!(
-                generation = record.generation, why,
+                generation = record.generation,
+                why,
                 "the last full generation cannot be made again; the configuration file is served"
             );
             None

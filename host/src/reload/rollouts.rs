@@ -62,7 +62,8 @@ impl Reload {
     /// Starts a rollout of a change that was asked for.
     pub(super) fn start(&mut self, change: &Change, plan: Plan) -> Result<RolloutId, Refusal> {
         self.check_idle()?;
-        let candidate = config::apply(change, &self.full.loaded.config).map_err(Refusal::Unusable)?;
+        let candidate =
+            config::apply(change, &self.full.loaded.config).map_err(Refusal::Unusable)?;
         let identity = full::identity(&mut self.loader, &candidate);
         if let Some(pinned) = self.history.state().pinned(&identity) {
             return Err(Refusal::Conflict(format!(
@@ -141,11 +142,7 @@ impl Reload {
             began: now,
             step_began: now,
         };
-        tracing::info!(
-            rollout = id.0,
-            changes = rollout.changes.join("; "),
-            "rollout started"
-        );
+        tracing::info!(rollout = id.0, changes = rollout.changes.join("; "), "rollout started");
         self.rollout = Some(rollout);
         self.carry_out(effect);
         Ok(id)
@@ -323,8 +320,7 @@ impl Reload {
             "rollout ended without being promoted"
         );
         // A `next` that stays in the file would begin again with the next start.
-        let pins =
-            by_judge || end == RolloutEnd::RolledBack && rollout.origin == Origin::File;
+        let pins = by_judge || end == RolloutEnd::RolledBack && rollout.origin == Origin::File;
         let pinned = PinnedRecord {
             identity: rollout.identity.clone(),
             what: rollout.changes.join("; "),
@@ -364,9 +360,9 @@ impl Reload {
 impl Rollout {
     /// Is the filter of this name one of what it changes?
     pub(super) fn changes_filter(&self, filter: &str) -> bool {
-        self.differences.iter().any(|difference| {
-            matches!(difference, Difference::Filter { name, .. } if &**name == filter)
-        })
+        self.differences.iter().any(
+            |difference| matches!(difference, Difference::Filter { name, .. } if &**name == filter),
+        )
     }
 
     fn candidate(&self, stage: Stage) -> snapshot::Candidate {

@@ -1,7 +1,8 @@
 //! Generations made, refused and published, with shipped filters, real files and real sockets.
 
 use super::{
-    Attempt, Cause, First, History, Loader, Outcome, Problems, Refused, Reloader, State, WAITING_MAX,
+    Attempt, Cause, First, History, Loader, Outcome, Problems, Refused, Reloader, State,
+    WAITING_MAX,
 };
 use crate::config;
 use crate::shutdown::{Shutdown, Stage};
@@ -11,11 +12,13 @@ use crate::wasm::Compiler;
 use arc_swap::ArcSwap;
 use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::sync::mpsc::sync_channel;
-use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant, SystemTime};
 use tokio::sync::watch;
+
+mod rollouts;
 
 /// No test waits longer for what has to come.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -51,15 +54,23 @@ impl Folder {
     }
 
     fn first(&self) -> Result<(First, Snapshot, Arc<Metrics>), Problems> {
+        self.first_with(History::in_memory("a test"))
+    }
+
+    fn first_with(&self, history: History) -> Result<(First, Snapshot, Arc<Metrics>), Problems> {
         let loaded = config::load(&self.file(), "").unwrap();
         let metrics = Metrics::new(WORKERS, SystemTime::now());
         let loader = Loader::with_compiler(Compiler::in_process().unwrap(), metrics.clone());
-        let (first, snapshot) = First::build(self.file(), loader, loaded, History::in_memory("a test"))?;
+        let (first, snapshot) = First::build(self.file(), loader, loaded, history)?;
         Ok((first, snapshot, metrics))
     }
 
     fn start(&self) -> (Reloader, Arc<Shared>) {
-        let (first, snapshot, metrics) = self.first().unwrap();
+        self.start_with(History::in_memory("a test"))
+    }
+
+    fn start_with(&self, history: History) -> (Reloader, Arc<Shared>) {
+        let (first, snapshot, metrics) = self.first_with(history).unwrap();
         let shared = Arc::new(Shared {
             snapshot: ArcSwap::from_pointee(snapshot),
             published: watch::Sender::new(1),

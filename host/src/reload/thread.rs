@@ -28,7 +28,8 @@ pub const SECOND_LOOK: Duration = Duration::from_millis(50);
 /// Second looks in a row.
 const SECOND_LOOKS_MAX: usize = 20;
 /// Pauses between looking whether generations before are gone; they double.
-pub(super) const RELEASE_PAUSES: [Duration; 2] = [Duration::from_millis(50), Duration::from_secs(10)];
+pub(super) const RELEASE_PAUSES: [Duration; 2] =
+    [Duration::from_millis(50), Duration::from_secs(10)];
 
 /// Quiet time after a start or an attempt, before memory that it needed is given back.
 const SETTLE_PAUSE: Duration = Duration::from_millis(200);

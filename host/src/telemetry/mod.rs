@@ -18,7 +18,9 @@ pub mod sink;
 pub mod tracing_setup;
 
 pub use access_log::{AccessLog, WorkerLog};
-pub use counters::{CacheLookup, ListenerStats, ProcessStats, RolloutEnd, RouteStats, UpstreamStats};
+pub use counters::{
+    CacheLookup, ListenerStats, ProcessStats, RolloutEnd, RouteStats, UpstreamStats,
+};
 pub use filter_stats::{Decision, FilterStats};
 pub use histogram::Histogram;
 pub use metrics::Metrics;

@@ -95,7 +95,10 @@ impl Judge {
     pub fn look(&mut self, window: &Window) -> Verdict {
         let (next, min) = (&window.next, self.thresholds.samples_min);
         if next.exchanges >= 10 && next.failures * 2 > next.exchanges {
-            return Verdict::Worse(format!("{} of {} requests failed", next.failures, next.exchanges));
+            return Verdict::Worse(format!(
+                "{} of {} requests failed",
+                next.failures, next.exchanges
+            ));
         }
         match next.exchanges < min {
             true => Verdict::TooFew(format!("{} of {min} samples", next.exchanges)),
