@@ -535,7 +535,7 @@ mod tests {
     #[test]
     fn keys_come_in_order_and_in_pages_without_those_that_have_ended() {
         for keys in [0, 1, KEYS_MAX - 1, KEYS_MAX, KEYS_MAX + 1, 2 * KEYS_MAX + 5] {
-            let (store, now) = store(3 * KEYS_MAX, 1);
+            let (store, now) = store(6 * KEYS_MAX, 1);
             let all: Vec<String> = (0..keys).map(|key| format!("{key:05}")).collect();
             for key in &all {
                 store.set(key, b"", None, now).unwrap();
