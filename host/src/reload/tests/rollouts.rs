@@ -45,14 +45,20 @@ fn header(value: &str) -> Change {
     Change { filters: vec![filter], chains: Vec::new() }
 }
 
-/// With a chain that has the filter.
-fn chained(value: &str, more: &str) -> String {
-    format!("{}{more}", headers(value))
+/// Saves a file with the filter in the only chain, and `more` tables.
+fn save(folder: &Folder, value: &str, more: &str) {
+    let listener =
+        LISTENER.replace("upstream = \"app\" }", "chain = [\"headers\"], upstream = \"app\" }");
+    let filter = headers(value);
+    folder.save_whole(&format!(
+        "{listener}address = \"127.0.0.1:0\"
+{filter}{more}"
+    ));
 }
 
 fn folder(more: &str) -> Folder {
     let folder = Folder::new("");
-    folder.save(&chained("1", more));
+    save(&folder, "1", more);
     folder
 }
 
@@ -183,7 +189,7 @@ fn a_version_found_bad_is_rolled_back_to_the_same_filters_and_pinned() {
 
 #[test]
 fn a_chain_can_be_tried_too() {
-    let folder = folder("");
+    let folder = Folder::new(&headers("1"));
     let (reloader, shared) = folder.start();
     let route = shared.snapshot.load().config.listeners[0].routes[0].name.to_string();
     let chain = vec!["headers".to_owned()];
@@ -210,7 +216,7 @@ fn the_file_wins_whenever_it_changes_and_only_then() {
     assert_eq!(asked(&reloader).unwrap(), 6);
     assert!(shared.snapshot.load().candidate.is_some(), "the rollout goes on");
 
-    folder.save(&chained("4", ""));
+    save(&folder, "4", "");
     until("the file to be in force", || value(&shared) == "4");
     until("the end of the rollout", || matches!(progress(&reloader), Progress::CutShort { .. }));
     assert!(shared.snapshot.load().candidate.is_none());
@@ -225,7 +231,7 @@ const NEXT: &str = "[filter.headers.next]\n\
 fn a_next_of_the_file_is_tried_promoted_and_stays_promoted() {
     let folder = folder("");
     let (reloader, shared) = folder.start();
-    folder.save(&chained("1", NEXT));
+    save(&folder, "1", NEXT);
     until("a rollout", || shared.snapshot.load().candidate.is_some());
     assert_eq!(value(&shared), "1");
     let status = reloader.rollout().unwrap();
@@ -234,12 +240,12 @@ fn a_next_of_the_file_is_tried_promoted_and_stays_promoted() {
     assert_eq!(reloader.shown().in_force, "file: its next is promoted");
     let generation = asked(&reloader).unwrap();
     assert_eq!(value(&shared), "2", "the file is as it was");
-    folder.save(&chained("1", &format!("{NEXT}[runtime]\ndrain_timeout = \"9s\"\n")));
+    save(&folder, "1", &format!("{NEXT}[runtime]\ndrain_timeout = \"9s\"\n"));
     published(&shared, generation + 1);
     let snapshot = shared.snapshot.load_full();
     assert!(snapshot.candidate.is_none());
     assert_eq!(value(&shared), "2", "another part of the file has changed");
-    folder.save(&chained("1", ""));
+    save(&folder, "1", "");
     until("the file without a next", || value(&shared) == "1");
 }
 
@@ -253,7 +259,7 @@ fn a_next_of_the_file_that_was_found_bad_is_left_out_until_it_changes() {
     let generation = asked(&reloader).unwrap();
     assert!(shared.snapshot.load().candidate.is_none(), "it is pinned");
     assert_eq!(generation, shared.snapshot.load().generation);
-    folder.save(&chained("1", &NEXT.replace("\"2\"", "\"3\"")));
+    save(&folder, "1", &NEXT.replace("\"2\"", "\"3\""));
     until("another rollout", || shared.snapshot.load().candidate.is_some());
 }
 
@@ -261,7 +267,7 @@ fn a_next_of_the_file_that_was_found_bad_is_left_out_until_it_changes() {
 fn a_file_whose_next_cannot_be_used_is_refused_as_a_whole() {
     let folder = folder("[runtime]\nwatch = false\n");
     let (reloader, shared) = folder.start();
-    folder.save(&chained("9", &NEXT.replace("response", "respons")));
+    save(&folder, "9", &NEXT.replace("response", "respons"));
     let told = shown(asked(&reloader));
     assert!(told.contains("`respons`"), "{told}");
     assert_eq!((shared.snapshot.load().generation, value(&shared)), (1, "1".to_owned()));
@@ -307,7 +313,7 @@ fn a_rollout_of_the_filter_is_what_going_back_with_it_ends() {
 fn keeping() -> Folder {
     let folder = folder("");
     let state = folder.0.join("state");
-    folder.save(&chained("1", &format!("[rollout]\nstate_dir = \"{}\"\n", state.display())));
+    save(&folder, "1", &format!("[rollout]\nstate_dir = \"{}\"\n", state.display()));
     folder
 }
 
