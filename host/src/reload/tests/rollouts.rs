@@ -232,7 +232,7 @@ fn a_next_of_the_file_is_tried_promoted_and_stays_promoted() {
     let folder = folder("");
     let (reloader, shared) = folder.start();
     save(&folder, "1", NEXT);
-    until("a rollout", || shared.snapshot.load().candidate.is_some());
+    until("a rollout", || reloader.rollout().is_some());
     assert_eq!(value(&shared), "1");
     let status = reloader.rollout().unwrap();
     answered(reloader.promote(status.id)).unwrap();
