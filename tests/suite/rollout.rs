@@ -157,7 +157,7 @@ async fn a_rollout_that_is_killed_is_told_and_begins_again() {
 #[tokio::test]
 async fn a_stream_outlives_every_step() {
     let (sender, body) = pillion_tests::origin::streamed();
-    let body = std::sync::Mutex::new(Some(body));
+    let body = std::sync::Arc::new(std::sync::Mutex::new(Some(body)));
     let origin = Origin::serve(move |request| {
         let streams = request.uri().path() == "/stream";
         let stream = if streams { body.lock().expect("nobody panics").take() } else { None };
