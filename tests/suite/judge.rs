@@ -9,7 +9,8 @@ mod model;
 use model::{Behaviour, Outcomes, Scenario, Times, play};
 use pillion::rollout::judge::Thresholds;
 
-const PLAYS: usize = 100;
+/// Of each kind: few, as each is ten minutes of traffic.
+const PLAYS: usize = 25;
 
 fn canary(rate: f64, share: f64, running: Behaviour, next: Behaviour) -> Outcomes {
     play(&Scenario { rate, share, running, next, clients: None }, PLAYS)
@@ -45,12 +46,12 @@ fn a_version_within_what_is_tolerated_is_hardly_ever_rolled_back() {
     let running = Behaviour { times: times(1.0), ..Behaviour::with_errors(0.02) };
     let next = Behaviour { times: times(1.9), ..Behaviour::with_errors(0.025) };
     let outcomes = canary(20.0, 0.5, running, next);
-    assert!(outcomes.rolled_back.len() <= 4, "{outcomes:?}");
+    assert!(outcomes.rolled_back.len() <= 1, "{outcomes:?}");
 }
 
 #[test]
 fn a_fifth_more_errors_are_always_found_and_soon() {
-    for (rate, share, seconds) in [(10.0, 0.05, 60), (10.0, 0.5, 25), (100.0, 0.5, 4)] {
+    for (rate, share, seconds) in [(10.0, 0.05, 80), (10.0, 0.5, 25), (100.0, 0.5, 4)] {
         for errors in [0.0, 0.001, 0.01] {
             let (running, next) =
                 (Behaviour::with_errors(errors), Behaviour::with_errors(errors + 0.2));

@@ -1,6 +1,6 @@
 //! How often the judge of a rollout errs, played: the tables of `host/ROLLOUTS.md`.
 //!
-//! `cargo bench -p pillion --bench judge [-- --plays N]`; minutes with the 500 plays of the tables. The
+//! `cargo bench -p pillion --bench judge [-- --plays N]`; minutes with the 300 plays of the tables. The
 //! traffic is made by `model`, and the same tables come out every time.
 
 mod model;
@@ -15,7 +15,7 @@ const SHARES: [f64; 2] = [0.05, 0.5];
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).filter(|it| it != "--bench").collect();
     let plays = match &arguments[..] {
-        [] => Some(500),
+        [] => Some(300),
         [flag, plays] if flag == "--plays" => plays.parse().ok().filter(|plays| *plays > 0),
         _ => None,
     };

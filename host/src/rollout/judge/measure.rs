@@ -9,6 +9,9 @@ use std::time::Duration;
 /// Exchanges of the running version before its times are anything to compare with.
 const TIMES_MIN: u64 = 100;
 
+/// Exchanges of the candidate before its times say anything: the first of an instance are slow.
+const WARM_UP: u64 = 20;
+
 /// Slow exchanges of the candidate, in times those of the running version: the other half of the
 /// tolerance is that they are more than the part in question.
 const SLOW_RATIO: f64 = 1.25;
@@ -138,12 +141,10 @@ impl Measure {
     }
 
     fn slow(&self, window: &Window) -> Option<Slow> {
-        match self.what {
-            What::Time { part, slack } if window.running.added_time.count() >= TIMES_MIN => {
-                slow(&window.running.added_time, part, slack)
-            }
-            What::Event { .. } | What::Copy { .. } | What::Time { .. } => None,
-        }
+        let What::Time { part, slack } = self.what else { return None };
+        let (running, next) = (&window.running.added_time, &window.next.added_time);
+        let is_enough = running.count() >= TIMES_MIN && next.count() >= WARM_UP;
+        is_enough.then(|| slow(running, part, slack))?
     }
 
     /// Running version and candidate. None: there is nothing to look at.

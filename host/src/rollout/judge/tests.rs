@@ -209,6 +209,24 @@ fn longer_times_are_worse_beyond_twice_and_the_slack() {
 }
 
 #[test]
+fn the_first_times_of_a_candidate_do_not_count() {
+    let side = |bucket: usize, exchanges| {
+        let mut side = counts(exchanges, 0);
+        side.added_time.buckets[bucket] = exchanges;
+        side
+    };
+    for (first, is_worse) in [(19, false), (20, true)] {
+        let mut judge = Judge::new(Thresholds::default());
+        let verdict = judge.look(&window(side(3, 1_000), side(20, first)));
+        assert!(matches!(verdict, Verdict::TooFew(_)), "{verdict:?}");
+        let verdict = judge.look(&window(side(3, 2_000), side(20, 500)));
+        assert_eq!(matches!(verdict, Verdict::Worse(_)), is_worse, "{first} {verdict:?}");
+        let verdict = judge.look(&window(side(3, 3_000), side(20, 1_000)));
+        assert!(matches!(verdict, Verdict::Worse(_)), "{first} {verdict:?}");
+    }
+}
+
+#[test]
 fn memory_is_compared_with_the_most_that_the_running_version_took() {
     let mut judge = Judge::new(Thresholds::default());
     let mut look = |running: u64, next: u64| {
