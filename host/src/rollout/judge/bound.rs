@@ -7,12 +7,13 @@
 //! running version.
 
 use super::rate::Trials;
+use super::thresholds::within;
 
 /// The most that the candidate's share exceeds the running version's by, but for a chance of
 /// `error_chance`. Between 0 and 1.
 pub(super) fn excess_max(running: Trials, next: Trials, error_chance: f64) -> f64 {
     // Half of the chance for each side.
-    let limit = (2.0 / error_chance.max(1e-12).min(1.0)).ln();
+    let limit = (2.0 / within(error_chance, 1e-12, 1.0)).ln();
     let lowest = if running.bad == 0 { 0.0 } else { end(running, limit, 0.0) };
     let highest = if next.bad >= next.exchanges { 1.0 } else { end(next, limit, 1.0) };
     (highest - lowest).max(0.0)

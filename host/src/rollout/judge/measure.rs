@@ -46,24 +46,24 @@ pub(super) fn of_canary(thresholds: &Thresholds) -> Vec<Measure> {
 
 /// The measures of a step that gives copies to the candidate.
 pub(super) fn of_shadow(thresholds: &Thresholds) -> Vec<Measure> {
-    let copy = |share, of, words, is_harm| Measure {
-        what: What::Copy { of, words, is_harm },
-        rate: Rate::absolute(share),
-    };
-    let failed = thresholds.failures.share;
-    let mut measures = vec![copy(failed, |it| it.failed, "copies failed", true)];
+    let mut measures = vec![failed_copies(thresholds.failures.share)];
     measures.extend(thresholds.errors.map(errors));
     measures.extend(thresholds.local_replies.map(local_replies));
-    let optional: [(Option<f64>, fn(&Differences) -> u64, &'static str); 4] = [
-        (thresholds.shadow_status, |it| it.status, "copies got another status"),
-        (thresholds.shadow_headers, |it| it.headers, "copies got other fields"),
-        (thresholds.shadow_body, |it| it.body, "copies got another body"),
-        (thresholds.shadow_slower, |it| it.slower, "copies were slower"),
-    ];
-    for (share, of, words) in optional {
-        measures.extend(share.map(|share| copy(share, of, words, false)));
-    }
+    let Thresholds { shadow_status, shadow_headers, shadow_body, shadow_slower, .. } = thresholds;
+    measures.extend(shadow_status.map(|it| copy(it, |it| it.status, "copies got another status")));
+    measures.extend(shadow_headers.map(|it| copy(it, |it| it.headers, "copies got other fields")));
+    measures.extend(shadow_body.map(|it| copy(it, |it| it.body, "copies got another body")));
+    measures.extend(shadow_slower.map(|it| copy(it, |it| it.slower, "copies were slower")));
     measures
+}
+
+fn failed_copies(share: f64) -> Measure {
+    let what = What::Copy { of: |it| it.failed, words: "copies failed", is_harm: true };
+    Measure { what, rate: Rate::absolute(share) }
+}
+
+fn copy(share: f64, of: fn(&Differences) -> u64, words: &'static str) -> Measure {
+    Measure { what: What::Copy { of, words, is_harm: false }, rate: Rate::absolute(share) }
 }
 
 fn failures(tolerance: Tolerance) -> Measure {

@@ -138,8 +138,7 @@ impl Judge {
     }
 
     fn error_chance(&self) -> f64 {
-        // Not a number becomes the bound, too.
-        self.thresholds.error_chance.max(1e-12).min(1.0)
+        thresholds::within(self.thresholds.error_chance, 1e-12, 1.0)
     }
 
     fn worse_by_evidence(&self, window: &Window) -> Option<String> {
@@ -152,7 +151,7 @@ impl Judge {
     fn worse_by_memory(&self, window: &Window) -> Option<String> {
         let tolerance = self.thresholds.memory?;
         let (running, next) = (self.memory_running_max, window.next.memory_bytes);
-        let times = (running as f64 * tolerance.ratio.max(1.0)) as u64;
+        let times = (running as f64 * thresholds::within(tolerance.ratio, 1.0, 1e6)) as u64;
         let tolerated = times.max(running.saturating_add(tolerance.bytes));
         (next > tolerated).then(|| {
             format!(

@@ -6,7 +6,7 @@
 //! events. Knows neither what the events are nor words.
 
 use super::evidence::Evidence;
-use super::thresholds::Tolerance;
+use super::thresholds::{Tolerance, within};
 
 /// Exchanges of each side in a block: see [`Rate::observe`].
 const BLOCK: u64 = 4;
@@ -46,10 +46,8 @@ struct Compared {
 impl Rate {
     /// Against the running version.
     pub(super) fn compared(tolerance: Tolerance) -> Self {
-        // Not a number becomes the bound, too.
-        let ratio = tolerance.ratio.max(1.0);
         let compared = Compared {
-            ratio,
+            ratio: within(tolerance.ratio, 1.0, 1e6),
             above_running: Evidence::new(),
             running: Trials::default(),
             next: Trials::default(),
@@ -69,7 +67,7 @@ impl Rate {
 
     /// Against a share.
     pub(super) fn absolute(share: f64) -> Self {
-        Rate { share: share.max(1e-6).min(0.99), above_share: Evidence::new(), compared: None }
+        Rate { share: within(share, 1e-6, 0.99), above_share: Evidence::new(), compared: None }
     }
 
     /// Chances of a false alarm that this takes out of the judge's.

@@ -57,6 +57,11 @@ pub struct MemoryTolerance {
     pub bytes: u64,
 }
 
+/// `number` where it lies between the two, else the nearer of them; `least` for what is not a number.
+pub(super) fn within(number: f64, least: f64, most: f64) -> f64 {
+    if number >= least { number.min(most) } else { least }
+}
+
 impl Default for Thresholds {
     fn default() -> Self {
         Thresholds {
