@@ -22,6 +22,7 @@ use super::model::{
 };
 use super::problems::{Context, Span};
 use super::reader::{TableReader, Text};
+use super::rollout;
 use super::words::did_you_mean;
 
 /// The configuration, if enough of it is usable to build one. Whether it may be used, the context
@@ -33,6 +34,7 @@ pub(super) fn config(
 ) -> Option<Config> {
     let admin = read_admin(&root.table("admin"));
     let runtime = read_runtime(&root.table("runtime"));
+    let rollout = rollout::read(&root.table("rollout"));
     let access_log = root.has("access_log").then(|| root.table("access_log"));
     let access_log = access_log.map(|table| read_access_log(&table));
 
@@ -61,6 +63,7 @@ pub(super) fn config(
         listeners: listeners.into_iter().collect::<Option<_>>()?,
         upstreams: upstreams.into_iter().collect::<Option<_>>()?,
         filters: filters.into_iter().collect::<Option<_>>()?,
+        rollout,
         source,
         secrets: Secrets::default(),
     })
@@ -260,6 +263,23 @@ fn read_route(
 ) -> Option<Route> {
     let name = table.name("name").map_or(default_name, |name| name.value);
     let matching = matches::read(&table.table("match"));
+    let chain = read_chain(table, filters);
+    let next = table.has("next").then(|| table.table("next"));
+    let next_chain = next.as_ref().map(|next| read_chain(next, filters));
+    if let Some(next) = next
+        && next_chain.as_ref() == Some(&chain)
+    {
+        let message = format!("the next chain of route `{name}` is what runs already");
+        let help = "change what is to be tried, or remove `next`";
+        next.context.conclusion(next.span.clone(), message, help);
+    }
+    let upstream = table.name("upstream");
+    let upstream = upstream.and_then(|name| upstreams.resolve(table.context, &name))?;
+    let matches::Match { hosts, path, methods, headers } = matching;
+    Some(Route { name: name.into(), hosts, path, methods, headers, chain, next_chain, upstream })
+}
+
+fn read_chain(table: &TableReader<'_, '_>, filters: &mut References) -> Vec<usize> {
     let mut chain = Vec::new();
     for filter in table.names("chain") {
         let Some(index) = filters.resolve(table.context, &filter) else { continue };
@@ -271,10 +291,7 @@ fn read_route(
         }
         chain.push(index);
     }
-    let upstream = table.name("upstream");
-    let upstream = upstream.and_then(|name| upstreams.resolve(table.context, &name))?;
-    let matches::Match { hosts, path, methods, headers } = matching;
-    Some(Route { name: name.into(), hosts, path, methods, headers, chain, upstream })
+    chain
 }
 
 /// Reports names that several tables of one list have.

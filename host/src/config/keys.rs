@@ -5,12 +5,13 @@
 
 use super::limits::{
     CHAIN_FILTERS_MAX, CONNECTIONS, CompileLimits, DRAIN_TIMEOUT, ENDPOINTS_MAX, FILTERS_MAX,
-    FilterLimits, KvGrant, LISTENERS_MAX, ListenerLimits, MATCH_VALUES_MAX, RATE_LIMIT_KEYS,
-    RATE_LIMIT_PER, RATE_LIMIT_REQUESTS, ROUTES_MAX, TRUSTED_PROXIES_MAX, UPSTREAMS_MAX,
-    UpstreamLimits, WORKERS,
+    FilterLimits, IGNORED_HEADERS_MAX, JudgeLimits, KvGrant, LISTENERS_MAX, ListenerLimits,
+    MATCH_VALUES_MAX, RATE_LIMIT_KEYS, RATE_LIMIT_PER, RATE_LIMIT_REQUESTS, ROUTES_MAX,
+    TRUSTED_PROXIES_MAX, UPSTREAMS_MAX, UpstreamLimits, WORKERS,
 };
 use super::spec::Presence::{Optional, Required};
 use super::spec::{Key, Kind, Presence, Table};
+use crate::rollout::plan::STEPS_MAX;
 
 /// Where the admin listener is unless the file says otherwise.
 pub const ADMIN_ADDRESS_DEFAULT: &str = "127.0.0.1:9901";
@@ -52,6 +53,12 @@ pub(super) const ROOT: Table = Table {
             Optional,
             Kind::NamedTables { table: &FILTER, max: FILTERS_MAX },
             "The filters that chains name.",
+        ),
+        key(
+            "rollout",
+            Optional,
+            Kind::Table(&ROLLOUT),
+            "How changes of filters and chains are tried before they take over.",
         ),
     ],
 };
@@ -115,6 +122,55 @@ pub(super) const RUNTIME: Table = Table {
             Optional,
             Kind::Table(&CompileLimits::TABLE),
             "Bounds on the child process that compiles a filter.",
+        ),
+    ],
+};
+
+const ROLLOUT: Table = Table {
+    doc: "How a `next` of a filter or of a route is tried beside what runs, judged, and promoted or \
+          rolled back.",
+    keys: &[
+        key(
+            "steps",
+            Optional,
+            Kind::Texts { max: STEPS_MAX },
+            "In order: `shadow 10m`, `canary 5% 10m`, `full`. `shadow` comes first or not at all, \
+             shares grow, `full` is last; a step without a time lasts until it is told to end. \
+             Without it: `shadow 1m`, `canary 5% 5m`, `canary 50% 5m`, `full`.",
+        ),
+        key(
+            "sticky",
+            Optional,
+            Kind::Text { default: Some("client") },
+            "Which requests a canary gets: all of a client address or none (`client`), any \
+             (`random`), or all with one value of a field or none (`header:x-user`).",
+        ),
+        key(
+            "ignore_headers",
+            Optional,
+            Kind::Texts { max: IGNORED_HEADERS_MAX },
+            "Fields that the comparison of a shadow leaves out, since every exchange has another \
+             value. Without it: none.",
+        ),
+        key(
+            "judge",
+            Optional,
+            Kind::Table(&JudgeLimits::TABLE),
+            "What counts as worse; meant to be left alone.",
+        ),
+        key(
+            "version_header",
+            Optional,
+            Kind::Text { default: None },
+            "A field that is added to responses and tells the versions of the filters that served. \
+             Without it: none.",
+        ),
+        key(
+            "state_dir",
+            Optional,
+            Kind::Text { default: None },
+            "Where the last generations are kept, relative to this file. Without it: a directory \
+             of this file's own in the user's directory of states.",
         ),
     ],
 };
@@ -186,8 +242,19 @@ const ROUTE: Table = Table {
             "Filters, in the order in which they see requests; they see responses in reverse. \
              Without it: none.",
         ),
+        key("next", Optional, Kind::Table(&NEXT_ROUTE), "A chain to try as `[rollout]` says."),
         key("upstream", Required, Kind::Name, "The upstream that answers."),
     ],
+};
+
+const NEXT_ROUTE: Table = Table {
+    doc: "What is to take the place of the route's chain, tried as `[rollout]` says.",
+    keys: &[key(
+        "chain",
+        Required,
+        Kind::Names { max: CHAIN_FILTERS_MAX },
+        "Filters, in the order in which they see requests.",
+    )],
 };
 
 const MATCH: Table = Table {
@@ -235,7 +302,7 @@ const UPSTREAM: Table = Table {
         key(
             "protocol",
             Optional,
-            Kind::Choice { values: &["http1", "h2c"], default: "http1" },
+            Kind::Choice { values: &["http1", "h2c"], default: Some("http1") },
             "What they speak: `http1`, or `h2c` for HTTP/2 without TLS, which gRPC needs.",
         ),
         key(
@@ -250,6 +317,13 @@ const UPSTREAM: Table = Table {
 const FILTER: Table = Table {
     doc: "A filter that chains can name.",
     keys: &[
+        key(
+            "version",
+            Optional,
+            Kind::Version,
+            "What people call this version; shown beside the hash of its component. Without it: \
+             the hash alone.",
+        ),
         key(
             "source",
             Required,
@@ -276,16 +350,67 @@ const FILTER: Table = Table {
         key(
             "fail_policy",
             Optional,
-            Kind::Choice { values: &["closed", "open"], default: "closed" },
+            Kind::Choice { values: &["closed", "open"], default: Some("closed") },
             "What a request gets when the filter cannot be loaded, traps, or exceeds its time or \
              memory: an error (`closed`), or to go on without it (`open`).",
         ),
         key(
             "isolation",
             Optional,
-            Kind::Choice { values: &["shared", "per-request"], default: "shared" },
+            Kind::Choice { values: &["shared", "per-request"], default: Some("shared") },
             "`shared`: one instance serves the requests of a worker, one after another. \
              `per-request`: each gets a fresh one.",
+        ),
+        key(
+            "next",
+            Optional,
+            Kind::Table(&NEXT_FILTER),
+            "Another version to try as `[rollout]` says. A key that it does not have is as in the \
+             filter; one that it has replaces the filter's as a whole.",
+        ),
+    ],
+};
+
+const NEXT_FILTER: Table = Table {
+    doc: "What is to take the filter's place, tried as `[rollout]` says. A key that is not here is \
+          as in the filter; one that is here replaces the filter's as a whole.",
+    keys: &[
+        key(
+            "version",
+            Optional,
+            Kind::Version,
+            "What people call this version. Without it: the hash of its component is all.",
+        ),
+        key(
+            "source",
+            Optional,
+            Kind::Text { default: None },
+            "As in the filter; without it: the filter's.",
+        ),
+        key("config", Optional, Kind::Free, "As in the filter; without it: the filter's."),
+        key(
+            "grants",
+            Optional,
+            Kind::Table(&GRANTS),
+            "As in the filter; without it: the filter's.",
+        ),
+        key(
+            "limits",
+            Optional,
+            Kind::Table(&FilterLimits::TABLE),
+            "As in the filter; without it: the filter's.",
+        ),
+        key(
+            "fail_policy",
+            Optional,
+            Kind::Choice { values: &["closed", "open"], default: None },
+            "As in the filter; without it: the filter's.",
+        ),
+        key(
+            "isolation",
+            Optional,
+            Kind::Choice { values: &["shared", "per-request"], default: None },
+            "As in the filter; without it: the filter's.",
         ),
     ],
 };

@@ -4,17 +4,20 @@
 //! Knows nothing of TOML, positions or messages. Limits and their defaults are in `limits`.
 
 use std::fmt;
+use std::hash::{Hash, Hasher};
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use http::{HeaderName, Method};
 use ipnet::IpNet;
 
 use super::dump::Secrets;
 use super::limits::{CompileLimits, FilterLimits, KvGrant, ListenerLimits, UpstreamLimits};
+use crate::rollout::Plan;
 
 /// One configuration file, checked. Debug shows what `redacted` does.
 #[derive(Clone)]
@@ -31,10 +34,33 @@ pub struct Config {
     pub upstreams: Vec<Upstream>,
     /// In order of their names; a chain refers to them by index.
     pub filters: Vec<Filter>,
+    /// How changes of filters and chains are tried.
+    pub rollout: Rollout,
     /// The file this was read from, as an absolute path.
     pub source: PathBuf,
     /// Which values came from the environment or from files, so that they are never shown.
     pub(super) secrets: Secrets,
+}
+
+impl Config {
+    /// Which filters are in a chain, or in a next one; in the order of `filters`.
+    pub(super) fn used_filters(&self) -> Vec<bool> {
+        let mut used = vec![false; self.filters.len()];
+        let routes = self.listeners.iter().flat_map(|listener| &listener.routes);
+        for index in
+            routes.flat_map(|route| route.chain.iter().chain(route.next_chain.iter().flatten()))
+        {
+            if let Some(used) = used.get_mut(*index) {
+                *used = true;
+            }
+        }
+        used
+    }
+
+    /// The names of the filters of a chain.
+    pub fn filter_names(&self, chain: &[usize]) -> Vec<&str> {
+        chain.iter().filter_map(|index| self.filters.get(*index)).map(|it| &*it.name).collect()
+    }
 }
 
 impl fmt::Debug for Config {
@@ -67,6 +93,19 @@ pub struct Runtime {
     pub watch: bool,
     /// Bounds on the child process that compiles a filter.
     pub compile: CompileLimits,
+}
+
+/// `[rollout]`
+#[derive(Clone, Debug, PartialEq)]
+pub struct Rollout {
+    /// The steps, which requests a canary gets, and what counts as worse.
+    pub plan: Plan,
+    /// Where generations are kept over a restart, as an absolute path; none: in the user's
+    /// directory of states.
+    pub state_dir: Option<PathBuf>,
+    /// A field of responses that tells the versions of the filters that served; none: no such
+    /// field. Never one of the host's own.
+    pub version_header: Option<HeaderName>,
 }
 
 /// `[access_log]`
@@ -115,6 +154,8 @@ pub struct Route {
     pub headers: Vec<HeaderMatch>,
     /// Indexes into `Config::filters`, in the order of the request hooks, each at most once.
     pub chain: Vec<usize>,
+    /// The chain that is to take its place, written the same way.
+    pub next_chain: Option<Vec<usize>>,
     /// Index into `Config::upstreams`.
     pub upstream: usize,
 }
@@ -252,6 +293,8 @@ pub enum Protocol {
 pub struct Filter {
     /// Unique among filters.
     pub name: Arc<str>,
+    /// What people call this version; none: the hash of its component is all.
+    pub version: Option<Arc<str>>,
     /// Where its component is.
     pub source: FilterSource,
     /// What `configure` gets; always an object.
@@ -264,19 +307,51 @@ pub struct Filter {
     pub fail_policy: FailPolicy,
     /// Which requests share an instance.
     pub isolation: Isolation,
+    /// What is to take its place: the whole filter, of the same name and without a next one.
+    pub next: Option<Box<Filter>>,
+}
+
+impl Filter {
+    /// The keys in which `other` is something else, by which a filter does something else. What
+    /// people call its version is none of them.
+    pub fn differences(&self, other: &Filter) -> Vec<&'static str> {
+        let Self {
+            name: _,
+            version: _,
+            source,
+            config,
+            grants,
+            limits,
+            fail_policy,
+            isolation,
+            next: _,
+        } = self;
+        let keys = [
+            ("source", *source != other.source),
+            ("config", *config != other.config),
+            ("grants", *grants != other.grants),
+            ("limits", *limits != other.limits),
+            ("fail_policy", *fail_policy != other.fail_policy),
+            ("isolation", *isolation != other.isolation),
+        ];
+        keys.into_iter().filter(|(_, differs)| *differs).map(|(key, _)| key).collect()
+    }
 }
 
 /// `config` may hold secrets, so it is left out.
 impl fmt::Debug for Filter {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { name, source, config: _, grants, limits, fail_policy, isolation } = self;
+        let Self { name, version, source, config: _, grants, limits, fail_policy, isolation, next } =
+            self;
         f.debug_struct("Filter")
             .field("name", name)
+            .field("version", version)
             .field("source", source)
             .field("grants", grants)
             .field("limits", limits)
             .field("fail_policy", fail_policy)
             .field("isolation", isolation)
+            .field("next", next)
             .finish_non_exhaustive()
     }
 }
@@ -288,6 +363,52 @@ pub enum FilterSource {
     Builtin(String),
     /// A file, by absolute path.
     File(PathBuf),
+    /// Bytes that came through the admin interface.
+    Uploaded(Upload),
+}
+
+/// A component that is in memory, known by its hash. Debug leaves the bytes out.
+#[derive(Clone)]
+pub struct Upload {
+    hash: blake3::Hash,
+    bytes: Bytes,
+}
+
+impl Upload {
+    /// The component with these bytes.
+    pub fn new(bytes: Bytes) -> Self {
+        Upload { hash: blake3::hash(&bytes), bytes }
+    }
+
+    /// Of all its bytes.
+    pub fn hash(&self) -> blake3::Hash {
+        self.hash
+    }
+
+    /// The component.
+    pub fn bytes(&self) -> &Bytes {
+        &self.bytes
+    }
+}
+
+impl PartialEq for Upload {
+    fn eq(&self, other: &Self) -> bool {
+        self.hash == other.hash
+    }
+}
+
+impl Eq for Upload {}
+
+impl Hash for Upload {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.hash.hash(state);
+    }
+}
+
+impl fmt::Debug for Upload {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Upload({})", self.hash.to_hex())
+    }
 }
 
 /// The capabilities a filter may import. A shipped filter has the first four unless the file takes
