@@ -270,7 +270,10 @@ fn announce(admin: &Admin, reloader: &Reloader, workers: usize, on_ready: Option
     let shown: Vec<String> =
         ready.listeners.iter().map(|(name, address)| format!("{name}={address}")).collect();
     tracing::info!(
-        admin = ready.admin.map(tracing::field::display), listeners = shown.join(","), generation = 1, workers,
+        admin = ready.admin.map(tracing::field::display),
+        listeners = shown.join(","),
+        generation = 1,
+        workers,
         "ready"
     );
     if let Some(on_ready) = on_ready {

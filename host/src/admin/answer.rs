@@ -148,11 +148,11 @@ pub(super) fn accepts_json(request: &RequestHead) -> bool {
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
+    use crate::admin::Reloading;
     use crate::admin::guard::{Peer, admit};
     use crate::admin::rollouts::tests::Rollouts;
-    use crate::admin::Reloading;
-    use crate::rollout::control::Control;
     use crate::http::BodyLength;
+    use crate::rollout::control::Control;
     use http::Method;
     use serde_json::Value;
     use std::sync::atomic::{AtomicUsize, Ordering};

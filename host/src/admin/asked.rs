@@ -98,9 +98,9 @@ pub(super) fn start_filter(
     let mut parameters = parameters(query.unwrap_or_default())?;
     let version = parameters.remove("version");
     checked_version(version.as_deref(), "version")?;
-    let steps = parameters.remove("steps").map(|text| {
-        parse_steps(&text).map_err(|problem| format!("`steps`: {problem}"))
-    });
+    let steps = parameters
+        .remove("steps")
+        .map(|text| parse_steps(&text).map_err(|problem| format!("`steps`: {problem}")));
     let plan = planned(plan, steps.transpose()?, parameters.get("sticky").map(String::as_str))?;
     let component = Some(component);
     let filters = vec![FilterChange { filter, component, version, config: None }];
@@ -146,11 +146,7 @@ fn steps_of(texts: &[String]) -> Result<Vec<Step>, String> {
 fn planned(plan: Plan, steps: Option<Vec<Step>>, sticky: Option<&str>) -> Result<Plan, String> {
     let sticky = sticky.map(parse_sticky).transpose();
     let sticky = sticky.map_err(|problem| format!("`sticky`: {problem}"))?;
-    Ok(Plan {
-        steps: steps.unwrap_or(plan.steps),
-        sticky: sticky.unwrap_or(plan.sticky),
-        ..plan
-    })
+    Ok(Plan { steps: steps.unwrap_or(plan.steps), sticky: sticky.unwrap_or(plan.sticky), ..plan })
 }
 
 /// It is shown in a header and in the log, so it is a token of a bounded length.

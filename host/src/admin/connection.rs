@@ -340,10 +340,9 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn an_upload_has_a_time_of_its_own() {
-        for (pause, status) in [
-            (UPLOAD_TIMEOUT - MILLISECOND, "200"),
-            (UPLOAD_TIMEOUT + MILLISECOND, "408"),
-        ] {
+        for (pause, status) in
+            [(UPLOAD_TIMEOUT - MILLISECOND, "200"), (UPLOAD_TIMEOUT + MILLISECOND, "408")]
+        {
             let (mut client, server) = tokio::io::duplex(64 * 1024);
             let rollouts = Some(Rollouts::default());
             let target = Arc::new(Target { rollouts, ..Target::default() });

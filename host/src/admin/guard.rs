@@ -59,15 +59,20 @@ pub(super) fn admit(
     }
     let open = path.is_some_and(|path| path.who == Who::Anyone);
     if !open && token.is_some_and(|token| !token.is_in(request)) {
-        let answer = refused(401, "This needs `authorization: Bearer TOKEN`, with `[admin] token`.");
-        return answer.map_err(|answer| Answer { field: Some(("www-authenticate", "Bearer".into())), ..answer });
+        let answer =
+            refused(401, "This needs `authorization: Bearer TOKEN`, with `[admin] token`.");
+        return answer.map_err(|answer| Answer {
+            field: Some(("www-authenticate", "Bearer".into())),
+            ..answer
+        });
     }
     let asked = match found {
         Found::Path(path, name) => Asked { path, name },
         Found::OtherMethods(_, allow) => {
             let (path, method) = (request.path(), &request.method);
             let answer = refused(405, &format!("`{path}` takes {allow}, not {method}."));
-            return answer.map_err(|answer| Answer { field: Some(("allow", allow.into())), ..answer });
+            return answer
+                .map_err(|answer| Answer { field: Some(("allow", allow.into())), ..answer });
         }
         Found::Nothing => {
             let paths = paths::listed();
@@ -204,7 +209,12 @@ pub(super) mod tests {
         }
     }
 
-    pub(in super::super) fn status(request: &RequestHead, body: BodyLength, peer: Peer, token: Option<&Token>) -> u16 {
+    pub(in super::super) fn status(
+        request: &RequestHead,
+        body: BodyLength,
+        peer: Peer,
+        token: Option<&Token>,
+    ) -> u16 {
         admit(request, body, peer, token).map_or_else(|answer| answer.status, |_| 200)
     }
 

@@ -37,7 +37,9 @@ fn misfits(document: &Value, schema: &Value, value: &Value, at: &str) -> Vec<Str
         Value::Object(_) => "object",
     };
     let mut wrong = Vec::new();
-    let fits = |wanted: &Value| wanted == kind || wanted.as_array().is_some_and(|it| it.contains(&kind.into()));
+    let fits = |wanted: &Value| {
+        wanted == kind || wanted.as_array().is_some_and(|it| it.contains(&kind.into()))
+    };
     if !fits(&schema["type"]) {
         wrong.push(format!("{at} is {kind}, not {}", schema["type"]));
     }
@@ -116,7 +118,8 @@ async fn real_answers_fit_its_schemas() {
             };
             let at = path.pattern.replace(['{', '}'], "");
             let answer = answered(target, path.method, &at, body).await;
-            let responses = &document["paths"][path.pattern][path.method.to_lowercase()]["responses"];
+            let responses =
+                &document["paths"][path.pattern][path.method.to_lowercase()]["responses"];
             let response = &responses[answer.status.to_string()];
             assert!(response.is_object(), "{at}: {} is not described", answer.status);
             let response = match response["$ref"].as_str() {

@@ -119,12 +119,7 @@ impl Path {
     }
 }
 
-const fn get(
-    pattern: &'static str,
-    action: Action,
-    who: Who,
-    says: &'static str,
-) -> Path {
+const fn get(pattern: &'static str, action: Action, who: Who, says: &'static str) -> Path {
     Path { method: "GET", pattern, action, who, body: Body::Forgotten, says }
 }
 
@@ -141,21 +136,84 @@ const fn post(
 /// All of them, in the order in which they are shown.
 pub(super) const PATHS: [Path; 16] = [
     get("/livez", Action::Live, Who::Anyone, "200 while the process runs"),
-    get("/readyz", Action::Ready, Who::Anyone, "200 when traffic may be sent here, else 503 and why"),
+    get(
+        "/readyz",
+        Action::Ready,
+        Who::Anyone,
+        "200 when traffic may be sent here, else 503 and why",
+    ),
     get("/metrics", Action::Metrics, Who::Anyone, "OpenMetrics text"),
     get("/config", Action::Config, Who::Holder, "the running configuration, without secrets"),
-    get("/status", Action::Status, Who::Holder, "generation, workers, listeners, filters, last reload"),
+    get(
+        "/status",
+        Action::Status,
+        Who::Holder,
+        "generation, workers, listeners, filters, last reload",
+    ),
     get("/openapi.json", Action::OpenApi, Who::Holder, "these paths as an OpenAPI document"),
-    post("/reload", Action::Reload, Who::Holder, Body::Forgotten, "read the configuration again; 200, or 422 and why"),
-    post("/drain", Action::Drain, Who::Holder, Body::Forgotten, "finish what is in flight, then end"),
-    get("/rollout", Action::Rollouts(Verb::Show), Who::Holder, "what is in force, and the rollout in progress or the last one"),
-    post("/rollout", Action::Rollouts(Verb::Start), Who::HolderOrHost, Body::Json, "try other configurations of filters, or other chains"),
-    post("/filters/{name}/next", Action::Rollouts(Verb::StartFilter), Who::HolderOrHost, Body::Component, "try the component in the body as the next version of a filter"),
-    post("/rollout/promote", Action::Rollouts(Verb::Promote), Who::HolderOrHost, Body::Json, "go to the next step now"),
-    post("/rollback", Action::Rollouts(Verb::Back), Who::HolderOrHost, Body::Json, "end the rollout, or return to an earlier generation"),
-    get("/generations", Action::Rollouts(Verb::Generations), Who::Holder, "the full generations that are kept"),
+    post(
+        "/reload",
+        Action::Reload,
+        Who::Holder,
+        Body::Forgotten,
+        "read the configuration again; 200, or 422 and why",
+    ),
+    post(
+        "/drain",
+        Action::Drain,
+        Who::Holder,
+        Body::Forgotten,
+        "finish what is in flight, then end",
+    ),
+    get(
+        "/rollout",
+        Action::Rollouts(Verb::Show),
+        Who::Holder,
+        "what is in force, and the rollout in progress or the last one",
+    ),
+    post(
+        "/rollout",
+        Action::Rollouts(Verb::Start),
+        Who::HolderOrHost,
+        Body::Json,
+        "try other configurations of filters, or other chains",
+    ),
+    post(
+        "/filters/{name}/next",
+        Action::Rollouts(Verb::StartFilter),
+        Who::HolderOrHost,
+        Body::Component,
+        "try the component in the body as the next version of a filter",
+    ),
+    post(
+        "/rollout/promote",
+        Action::Rollouts(Verb::Promote),
+        Who::HolderOrHost,
+        Body::Json,
+        "go to the next step now",
+    ),
+    post(
+        "/rollback",
+        Action::Rollouts(Verb::Back),
+        Who::HolderOrHost,
+        Body::Json,
+        "end the rollout, or return to an earlier generation",
+    ),
+    get(
+        "/generations",
+        Action::Rollouts(Verb::Generations),
+        Who::Holder,
+        "the full generations that are kept",
+    ),
     get("/pinned", Action::Rollouts(Verb::Pinned), Who::Holder, "versions that were found bad"),
-    Path { method: "DELETE", pattern: "/pinned/{id}", action: Action::Rollouts(Verb::Unpin), who: Who::HolderOrHost, body: Body::Forgotten, says: "let such a version be tried again" },
+    Path {
+        method: "DELETE",
+        pattern: "/pinned/{id}",
+        action: Action::Rollouts(Verb::Unpin),
+        who: Who::HolderOrHost,
+        body: Body::Forgotten,
+        says: "let such a version be tried again",
+    },
 ];
 
 /// What there is at a path.
@@ -234,15 +292,31 @@ mod tests {
         }
         assert_eq!(found("HEAD", "/livez"), Some((Action::Live, None)));
         let name = Some("a b/é".to_owned());
-        assert_eq!(found("POST", "/filters/a%20b%2f%c3%A9/next"), Some((Action::Rollouts(Verb::StartFilter), name)));
+        assert_eq!(
+            found("POST", "/filters/a%20b%2f%c3%A9/next"),
+            Some((Action::Rollouts(Verb::StartFilter), name))
+        );
     }
 
     #[test]
     fn nothing_else_is_found() {
         for path in [
-            "/", "", "*", "/livez/", "//livez", "/metricsx", "/filters//next", "/filters/a/b/next",
-            "/filters/a", "/pinned/", "/filters/%/next", "/filters/%4/next", "/filters/%zz/next",
-            "/filters/%ff/next", "/filters/%+4/next", "/{name}",
+            "/",
+            "",
+            "*",
+            "/livez/",
+            "//livez",
+            "/metricsx",
+            "/filters//next",
+            "/filters/a/b/next",
+            "/filters/a",
+            "/pinned/",
+            "/filters/%/next",
+            "/filters/%4/next",
+            "/filters/%zz/next",
+            "/filters/%ff/next",
+            "/filters/%+4/next",
+            "/{name}",
         ] {
             assert!(matches!(find("GET", path), Found::Nothing), "{path}");
         }

@@ -30,9 +30,7 @@ pub(super) async fn answer(
         }
         Verb::Promote => promote(control, &body).await,
         Verb::Back => match asked::back(&body) {
-            Ok(back) => {
-                waited_for(control.back(back), |generation| Returned { generation }).await
-            }
+            Ok(back) => waited_for(control.back(back), |generation| Returned { generation }).await,
             Err(message) => malformed(&message),
         },
         Verb::Generations => {
@@ -92,7 +90,8 @@ async fn waited_for<T, S: Serialize>(
         Ok(Err(refusal)) => refused(&refusal),
         Err(_) => {
             let seconds = RELOAD_TIMEOUT.as_secs();
-            let message = format!("it is not done after {seconds} s and goes on: see `GET /rollout`");
+            let message =
+                format!("it is not done after {seconds} s and goes on: see `GET /rollout`");
             refusal(true, 504, &message, Vec::new())
         }
     }

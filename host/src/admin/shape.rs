@@ -326,14 +326,14 @@ mod tests {
         };
         assert_eq!(quantiles(&times), (None, None));
         for _ in 0..99 {
-            times.observe(Duration::from_micros(3));
+            times.observe(Duration::from_micros(3), true);
         }
-        times.observe(Duration::from_millis(2));
+        times.observe(Duration::from_millis(2), true);
         assert_eq!(quantiles(&times), (Some(4), Some(4)));
-        times.observe(Duration::from_millis(2));
+        times.observe(Duration::from_millis(2), true);
         assert_eq!(quantiles(&times), (Some(4), Some(2_048)));
         for _ in 0..200 {
-            times.observe(Duration::from_secs(2));
+            times.observe(Duration::from_secs(2), true);
         }
         assert_eq!(quantiles(&times), (Some(ADDED_US_BEYOND), Some(ADDED_US_BEYOND)));
         assert_eq!(ADDED_US_BEYOND, 1_048_577);

@@ -199,7 +199,10 @@ mod tests {
         std::os::unix::fs::symlink(&path, &link).unwrap();
         for taken in [&path, &link] {
             let error = OwnerSocket::bind(taken).unwrap_err().to_string();
-            assert!(error.ends_with("and is no socket; remove it, or name another path"), "{error}");
+            assert!(
+                error.ends_with("and is no socket; remove it, or name another path"),
+                "{error}"
+            );
         }
         assert_eq!(fs::read_to_string(&path).unwrap(), "precious");
         fs::remove_dir_all(&directory).unwrap();
