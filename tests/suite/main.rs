@@ -35,3 +35,4 @@ mod truncation;
 mod upgrade;
 mod upstream;
 mod validate_json;
+mod watching;

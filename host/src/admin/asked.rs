@@ -1,10 +1,9 @@
 //! What requests about rollouts ask for: JSON and parameters in, the types of `rollout::control` out.
 //!
 //! Every mistake is one sentence that names the key. Whether there is such a filter, and whether its
-//! new version can be used, is not known here.
+//! new version and the name of that can be used, is not known here.
 
 use super::paths::decoded;
-use crate::http::fields::is_token;
 use crate::rollout::control::{Back, ChainChange, Change, FilterChange, RolloutId};
 use crate::rollout::words::{check_steps, parse_step, parse_steps, parse_sticky};
 use crate::rollout::{Plan, Step};
@@ -14,8 +13,6 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 use std::collections::BTreeMap;
 
-/// Bytes of the name of a version.
-pub const VERSION_BYTES_MAX: usize = 64;
 /// Parameters of `POST /filters/NAME/next`.
 const PARAMETERS: [&str; 3] = ["steps", "sticky", "version"];
 
@@ -72,11 +69,13 @@ pub(super) fn start(body: &[u8], plan: Plan) -> Result<(Change, Plan), String> {
     }
     let filters = filters
         .into_iter()
-        .map(|(filter, StartFilter { config, version })| {
-            checked_version(version.as_deref(), &format!("filters.{filter}.version"))?;
-            Ok(FilterChange { filter, component: None, version, config: Some(config) })
+        .map(|(filter, StartFilter { config, version })| FilterChange {
+            filter,
+            component: None,
+            version,
+            config: Some(config),
         })
-        .collect::<Result<Vec<_>, String>>()?;
+        .collect();
     let chains = chains
         .into_iter()
         .map(|StartChain { listener, route, chain }| ChainChange { listener, route, chain })
@@ -97,7 +96,6 @@ pub(super) fn start_filter(
     }
     let mut parameters = parameters(query.unwrap_or_default())?;
     let version = parameters.remove("version");
-    checked_version(version.as_deref(), "version")?;
     let steps = parameters
         .remove("steps")
         .map(|text| parse_steps(&text).map_err(|problem| format!("`steps`: {problem}")));
@@ -147,19 +145,6 @@ fn planned(plan: Plan, steps: Option<Vec<Step>>, sticky: Option<&str>) -> Result
     let sticky = sticky.map(parse_sticky).transpose();
     let sticky = sticky.map_err(|problem| format!("`sticky`: {problem}"))?;
     Ok(Plan { steps: steps.unwrap_or(plan.steps), sticky: sticky.unwrap_or(plan.sticky), ..plan })
-}
-
-/// It is shown in a header and in the log, so it is a token of a bounded length.
-fn checked_version(version: Option<&str>, key: &str) -> Result<(), String> {
-    match version {
-        Some(version) if version.len() > VERSION_BYTES_MAX || !is_token(version.as_bytes()) => {
-            Err(format!(
-                "`{key}` is no name of a version: write 1 to {VERSION_BYTES_MAX} letters, digits, \
-                 `.`, `-` and `_`"
-            ))
-        }
-        Some(_) | None => Ok(()),
-    }
 }
 
 /// The parameters of a query, each one known and there once.
@@ -218,16 +203,12 @@ mod tests {
 
     #[test]
     fn a_wrong_parameter_is_named() {
-        let long = format!("version={}", "v".repeat(VERSION_BYTES_MAX + 1));
         for (query, message) in [
             ("stesp=full", "there is no parameter `stesp`; there are `steps`, `sticky`, `version`"),
             ("steps=full&steps=full", "the parameter `steps` is there twice"),
             ("steps=%zz", "the value of `steps` is no percent-encoded text"),
             ("steps=canary", "`steps`: `canary` has no share; write one"),
             ("sticky=cookie", "`sticky`: a canary cannot be sticky by `cookie`; write"),
-            ("version=", "`version` is no name of a version: write 1 to 64 letters"),
-            ("version=a%0d%0ab", "`version` is no name of a version"),
-            (&long, "`version` is no name of a version"),
         ] {
             let asked =
                 start_filter("x".into(), Some(query), Bytes::from_static(b"x"), Plan::default());
@@ -236,9 +217,6 @@ mod tests {
         }
         let asked = start_filter("x".into(), None, Bytes::new(), Plan::default());
         assert_eq!(asked.unwrap_err(), "the body is empty: it has to be the component");
-        for length in [VERSION_BYTES_MAX - 1, VERSION_BYTES_MAX] {
-            assert_eq!(checked_version(Some(&"v".repeat(length)), "version"), Ok(()));
-        }
     }
 
     #[test]
@@ -278,10 +256,6 @@ mod tests {
             (r#"{"fitlers": {}}"#, "the body cannot be used: unknown field `fitlers`, expected"),
             (r#"{"filters": {"a": {}}}"#, "the body cannot be used: missing field `config`"),
             (r#"{"filters": {"a": {"source": 1}}}"#, "the body cannot be used: unknown field `so"),
-            (
-                r#"{"filters": {"a": {"config": {}, "version": "a b"}}}"#,
-                "`filters.a.version` is no name of a version",
-            ),
             (
                 r#"{"filters": {"a": {"config": {}}}, "steps": ["shadow", "canary"]}"#,
                 "`steps[1]`: `canary` has no share",

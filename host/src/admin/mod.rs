@@ -21,7 +21,6 @@ mod socket;
 mod token;
 
 pub use answer::RELOAD_TIMEOUT;
-pub use asked::VERSION_BYTES_MAX;
 pub use connection::{HEAD_TIMEOUT, IDLE_TIMEOUT, UPLOAD_TIMEOUT, UPLOADS_MAX, WRITE_TIMEOUT};
 pub use paths::{BODY_BYTES_MAX, JSON_BYTES_MAX};
 pub use server::{Admin, CONNECTIONS_MAX, Doors, run, spawn};

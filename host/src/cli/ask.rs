@@ -55,7 +55,7 @@ impl fmt::Display for Place {
 
 /// What the command line says of it.
 #[derive(Debug, clap::Args)]
-pub(super) struct Arguments {
+pub(super) struct AdminArguments {
     /// Where the sidecar's admin interface is: an address, or `unix:` and the path of its socket
     #[arg(long = "admin", value_name = "ADDR|unix:PATH", default_value = ADMIN_ADDRESS_DEFAULT)]
     pub(super) place: Place,
@@ -64,7 +64,7 @@ pub(super) struct Arguments {
     token_file: Option<PathBuf>,
 }
 
-impl Arguments {
+impl AdminArguments {
     /// The interface that is named.
     pub(super) fn admin(&self) -> anyhow::Result<Admin> {
         let token = self.token_file.as_ref().map(|path| {

@@ -12,7 +12,7 @@ pub(super) struct Arguments {
     #[arg(long)]
     json: bool,
     #[command(flatten)]
-    admin: ask::Arguments,
+    admin: ask::AdminArguments,
 }
 
 pub(super) fn main(arguments: &Arguments) -> anyhow::Result<ExitCode> {

@@ -11,7 +11,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 #[derive(Debug, clap::Args)]
 pub(in super::super) struct Arguments {
     #[command(flatten)]
-    admin: ask::Arguments,
+    admin: ask::AdminArguments,
 }
 
 pub(in super::super) fn main(arguments: &Arguments) -> anyhow::Result<ExitCode> {

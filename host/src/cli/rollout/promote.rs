@@ -9,7 +9,7 @@ use std::process::ExitCode;
 #[derive(Debug, clap::Args)]
 pub(in super::super) struct Arguments {
     #[command(flatten)]
-    admin: ask::Arguments,
+    admin: ask::AdminArguments,
 }
 
 pub(in super::super) fn main(arguments: &Arguments) -> anyhow::Result<ExitCode> {

@@ -17,7 +17,7 @@ pub(in super::super) struct Arguments {
     #[arg(long, value_name = "N", conflicts_with = "filter")]
     generation: Option<u64>,
     #[command(flatten)]
-    admin: ask::Arguments,
+    admin: ask::AdminArguments,
 }
 
 pub(in super::super) fn main(arguments: &Arguments) -> anyhow::Result<ExitCode> {

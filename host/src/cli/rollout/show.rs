@@ -16,7 +16,7 @@ pub(in super::super) struct Arguments {
     #[arg(long)]
     json: bool,
     #[command(flatten)]
-    admin: ask::Arguments,
+    admin: ask::AdminArguments,
 }
 
 pub(in super::super) fn main(arguments: &Arguments) -> anyhow::Result<ExitCode> {

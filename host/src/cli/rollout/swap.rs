@@ -41,7 +41,7 @@ pub(in super::super) struct Arguments {
     #[arg(long)]
     watch: bool,
     #[command(flatten)]
-    admin: ask::Arguments,
+    admin: ask::AdminArguments,
 }
 
 /// Steps as they are written.

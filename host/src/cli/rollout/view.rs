@@ -146,7 +146,7 @@ fn steps(rollout: &Rollout) -> String {
     if all.len() + 2 <= WIDTH {
         return all;
     }
-    let around = rollout.step.saturating_sub(1)..(rollout.step + 2).min(names.len());
+    let around = rollout.step.saturating_sub(1)..rollout.step.saturating_add(2).min(names.len());
     let before = if around.start > 0 { "... > " } else { "" };
     let after = if around.end < names.len() { " > ..." } else { "" };
     let shown = names.get(around).unwrap_or_default().join(BETWEEN);
