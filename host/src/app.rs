@@ -1,16 +1,17 @@
 //! Puts the sidecar together and waits for its end: one function from top to bottom.
 //!
-//! Read `run` first. `target` is what the admin interface sees of it all, `signals` what is waited for.
+//! Read `run` first. `doors` is where the admin interface is reached, `target` what the admin interface sees of it all, `signals` what is waited for.
 //! Knows no HTTP; what changes on a reload is the matter of `reload`.
 
+mod doors;
 mod signals;
 mod target;
 
 use self::signals::{Ends, Signals, Told};
 use self::target::Target;
-use crate::admin::{self, Admin, Doors};
+use crate::admin::{self, Admin};
 use crate::config::{self, AccessLogDestination, Config, Diagnostics};
-use crate::reload::{self, Cause, First, Loader, Problems, Reloader};
+use crate::reload::{Cause, First, Loader, Problems, Reloader};
 use crate::shutdown::{Shutdown, Stage};
 use crate::snapshot::Shared;
 use crate::telemetry::sink::Destination;
@@ -125,10 +126,7 @@ pub fn run(options: Options) -> Result<ExitCode, StartError> {
     // Probes are answered while filters compile.
     let shutdown = Shutdown::default();
     let target = Arc::new(Target::new(config.clone(), metrics.clone(), shutdown.clone(), workers));
-    let admin = reload::open_admin(&loaded).map(|socket| {
-        let doors = Doors { tcp: Some(socket), ..Doors::default() };
-        admin::spawn(doors, target.clone())
-    });
+    let admin = doors::open(&loaded).map(|doors| admin::spawn(doors, target.clone()));
 
     let loader = Loader::new(&config, metrics.clone())?;
     let build = move || First::build(options.config, loader, loaded);

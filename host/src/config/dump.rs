@@ -88,8 +88,16 @@ impl Config {
 }
 
 fn dump_admin(admin: &Admin) -> Value {
-    let Admin { address, allow_remote } = admin;
-    json!({ "address": address.to_string(), "allow_remote": allow_remote })
+    let Admin { tcp, address, allow_remote, socket, token } = admin;
+    let mut value =
+        json!({ "tcp": tcp, "address": address.to_string(), "allow_remote": allow_remote });
+    if let Some(socket) = socket {
+        value["socket"] = socket.display().to_string().into();
+    }
+    if token.is_some() {
+        value["token"] = REDACTED.into();
+    }
+    value
 }
 
 fn dump_runtime(runtime: &Runtime) -> Value {

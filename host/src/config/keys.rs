@@ -3,10 +3,15 @@
 //!
 //! Knows nothing of how values are checked against each other; `check` does.
 
+mod filter;
+
+use self::filter::FILTER;
+pub(super) use self::filter::GRANTS;
+#[cfg(test)]
+pub(super) use self::filter::RATE_LIMIT;
 use super::limits::{
     CHAIN_FILTERS_MAX, CONNECTIONS, CompileLimits, DRAIN_TIMEOUT, ENDPOINTS_MAX, FILTERS_MAX,
-    FilterLimits, IGNORED_HEADERS_MAX, JudgeLimits, KvGrant, LISTENERS_MAX, ListenerLimits,
-    MATCH_VALUES_MAX, RATE_LIMIT_KEYS, RATE_LIMIT_PER, RATE_LIMIT_REQUESTS, ROUTES_MAX,
+    IGNORED_HEADERS_MAX, JudgeLimits, LISTENERS_MAX, ListenerLimits, MATCH_VALUES_MAX, ROUTES_MAX,
     TRUSTED_PROXIES_MAX, UPSTREAMS_MAX, UpstreamLimits, WORKERS,
 };
 use super::spec::Presence::{Optional, Required};
@@ -28,7 +33,7 @@ pub(super) const ROOT: Table = Table {
           path relative to this file, a final line break dropped); `$$` is a dollar sign. Names \
           and references to them are taken as written.",
     keys: &[
-        key("admin", Optional, Kind::Table(&ADMIN), "The admin listener."),
+        key("admin", Optional, Kind::Table(&ADMIN), "The admin interface."),
         key("runtime", Optional, Kind::Table(&RUNTIME), "Workers, draining, caching, compiling."),
         key(
             "access_log",
@@ -64,20 +69,40 @@ pub(super) const ROOT: Table = Table {
 };
 
 const ADMIN: Table = Table {
-    doc: "The admin listener: health, readiness, metrics, configuration, reload. It has no access \
-          control of its own, so it stays on a loopback address.",
+    doc: "The admin interface: health, readiness, metrics, configuration, reload, rollouts.",
     keys: &[
+        key(
+            "tcp",
+            Optional,
+            Kind::Flag { default: Some(true) },
+            "Listen on `address`. `false` leaves the `socket`.",
+        ),
         key(
             "address",
             Optional,
             Kind::Text { default: Some(ADMIN_ADDRESS_DEFAULT) },
-            "Address and port.",
+            "Address and port. Whoever can connect to it may do everything, unless there is a \
+             `token`; so it stays on a loopback address.",
         ),
         key(
             "allow_remote",
             Optional,
             Kind::Flag { default: Some(false) },
             "Accept an address that other hosts can reach.",
+        ),
+        key(
+            "socket",
+            Optional,
+            Kind::Text { default: None },
+            "The path of a Unix socket to listen on, relative to this file; only the user that \
+             Pillion runs as may connect to it. Without it: none.",
+        ),
+        key(
+            "token",
+            Optional,
+            Kind::Text { default: None },
+            "What requests have to bring along, as in `authorization: Bearer TOKEN`; always a \
+             reference, as in `${file:token.key}`. Without it: nothing.",
         ),
     ],
 };
@@ -311,168 +336,5 @@ const UPSTREAM: Table = Table {
             Kind::Table(&UpstreamLimits::TABLE),
             "Bounds on connections and answers.",
         ),
-    ],
-};
-
-const FILTER: Table = Table {
-    doc: "A filter that chains can name.",
-    keys: &[
-        key(
-            "version",
-            Optional,
-            Kind::Version,
-            "What people call this version; shown beside the hash of its component. Without it: \
-             the hash alone.",
-        ),
-        key(
-            "source",
-            Required,
-            Kind::Text { default: None },
-            "`builtin:NAME` for a shipped filter, or the path of a component, relative to this \
-             file (`./limit.wasm`).",
-        ),
-        key(
-            "config",
-            Optional,
-            Kind::Free,
-            "What the filter is given; its own documentation tells the keys. Here only `${NAME}` \
-             with an upper-case name and `${file:PATH}` are replaced, so that a filter can have \
-             templates like `${method}`; write `$${NAME}` for such a text itself.",
-        ),
-        key(
-            "grants",
-            Optional,
-            Kind::Table(&GRANTS),
-            "The capabilities the filter may import; one that is not granted keeps it from being \
-             loaded.",
-        ),
-        key("limits", Optional, Kind::Table(&FilterLimits::TABLE), "Bounds on its calls."),
-        key(
-            "fail_policy",
-            Optional,
-            Kind::Choice { values: &["closed", "open"], default: Some("closed") },
-            "What a request gets when the filter cannot be loaded, traps, or exceeds its time or \
-             memory: an error (`closed`), or to go on without it (`open`).",
-        ),
-        key(
-            "isolation",
-            Optional,
-            Kind::Choice { values: &["shared", "per-request"], default: Some("shared") },
-            "`shared`: one instance serves the requests of a worker, one after another. \
-             `per-request`: each gets a fresh one.",
-        ),
-        key(
-            "next",
-            Optional,
-            Kind::Table(&NEXT_FILTER),
-            "Another version to try as `[rollout]` says. A key that it does not have is as in the \
-             filter; one that it has replaces the filter's as a whole.",
-        ),
-    ],
-};
-
-const NEXT_FILTER: Table = Table {
-    doc: "What is to take the filter's place, tried as `[rollout]` says. A key that is not here is \
-          as in the filter; one that is here replaces the filter's as a whole.",
-    keys: &[
-        key(
-            "version",
-            Optional,
-            Kind::Version,
-            "What people call this version. Without it: the hash of its component is all.",
-        ),
-        key(
-            "source",
-            Optional,
-            Kind::Text { default: None },
-            "As in the filter; without it: the filter's.",
-        ),
-        key("config", Optional, Kind::Free, "As in the filter; without it: the filter's."),
-        key(
-            "grants",
-            Optional,
-            Kind::Table(&GRANTS),
-            "As in the filter; without it: the filter's.",
-        ),
-        key(
-            "limits",
-            Optional,
-            Kind::Table(&FilterLimits::TABLE),
-            "As in the filter; without it: the filter's.",
-        ),
-        key(
-            "fail_policy",
-            Optional,
-            Kind::Choice { values: &["closed", "open"], default: None },
-            "As in the filter; without it: the filter's.",
-        ),
-        key(
-            "isolation",
-            Optional,
-            Kind::Choice { values: &["shared", "per-request"], default: None },
-            "As in the filter; without it: the filter's.",
-        ),
-    ],
-};
-
-pub(super) const GRANTS: Table = Table {
-    doc: "The capabilities a filter may import.",
-    keys: &[
-        key(
-            "log",
-            Optional,
-            Kind::Flag { default: None },
-            "Write log lines. Without it: only shipped filters may.",
-        ),
-        key(
-            "clock",
-            Optional,
-            Kind::Flag { default: None },
-            "Read the time. Without it: only shipped filters may.",
-        ),
-        key(
-            "random",
-            Optional,
-            Kind::Flag { default: None },
-            "Get random bytes. Without it: only shipped filters may.",
-        ),
-        key(
-            "metrics",
-            Optional,
-            Kind::Flag { default: None },
-            "Define and report metrics. Without it: only shipped filters may.",
-        ),
-        key(
-            "kv",
-            Optional,
-            Kind::FlagOrTable(&KvGrant::TABLE),
-            "A map kept by the host: `true`, or a table with its bounds. Without it: none.",
-        ),
-        key(
-            "rate-limit",
-            Optional,
-            Kind::Table(&RATE_LIMIT),
-            "Token buckets kept by the host. Without it: none.",
-        ),
-    ],
-};
-
-pub(super) const RATE_LIMIT: Table = Table {
-    doc: "Token buckets kept by the host, all of one size.",
-    keys: &[
-        key("requests", Required, Kind::Limit(RATE_LIMIT_REQUESTS), "Tokens added in each window."),
-        key(
-            "per",
-            Required,
-            Kind::Limit(RATE_LIMIT_PER),
-            "Length of the window, in whole milliseconds.",
-        ),
-        key(
-            "burst",
-            Optional,
-            Kind::Limit(RATE_LIMIT_REQUESTS),
-            "Tokens a full bucket holds. Without it: as many as `requests`.",
-        ),
-        key("keys", Optional, Kind::Limit(RATE_LIMIT_KEYS), "Buckets at most."),
     ],
 };

@@ -18,6 +18,12 @@ pub const REFERENCED_FILE_BYTES_MAX: usize = 64 << 10;
 /// Bytes of the path of a key in a filter's `config`, as in `rules[2].set.name`; bounds how deep
 /// tables nest.
 pub const CONFIG_KEY_PATH_BYTES_MAX: usize = 1 << 10;
+/// Bytes of the path of a Unix socket: the kernel's structure has one more, for its end.
+pub const SOCKET_PATH_BYTES_MAX: usize = 107;
+/// The fewest characters of the admin's token.
+pub const TOKEN_CHARS_MIN: usize = 16;
+/// The most characters of the admin's token.
+pub const TOKEN_CHARS_MAX: usize = 1_024;
 /// Listeners of a file.
 pub const LISTENERS_MAX: usize = 64;
 /// Routes of a listener.

@@ -8,6 +8,7 @@
 
 pub mod case;
 
+mod admin;
 mod candidate;
 mod change;
 mod check;
@@ -49,12 +50,13 @@ pub use self::limits::{
     CompileLimits, ENDPOINTS_MAX, FILTER_CONFIG_BYTES_MAX, FILTERS_MAX, FilterLimits,
     IGNORED_HEADERS_MAX, JudgeLimits, KvGrant, LISTENERS_MAX, LOG_LINE_BYTES_MAX, ListenerLimits,
     MATCH_VALUES_MAX, NAME_BYTES_MAX, NOTE_BYTES_MAX, NOTES_MAX, REFERENCED_FILE_BYTES_MAX,
-    ROUTES_MAX, TRUSTED_PROXIES_MAX, UPSTREAMS_MAX, UpstreamLimits, VERSION_BYTES_MAX,
+    ROUTES_MAX, SOCKET_PATH_BYTES_MAX, TOKEN_CHARS_MAX, TOKEN_CHARS_MIN, TRUSTED_PROXIES_MAX,
+    UPSTREAMS_MAX, UpstreamLimits, VERSION_BYTES_MAX,
 };
 pub use self::model::{
     AccessLog, AccessLogDestination, Admin, Config, Endpoint, FailPolicy, Filter, FilterSource,
     Grants, HeaderMatch, HeaderValueMatch, HostMatch, Isolation, Listener, PathMatch, Protocol,
-    RateLimitGrant, Rollout, Route, Runtime, Upload, Upstream,
+    RateLimitGrant, Rollout, Route, Runtime, Token, Upload, Upstream,
 };
 pub use self::schema::schema;
 
