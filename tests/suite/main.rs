@@ -38,3 +38,4 @@ mod truncation;
 mod upgrade;
 mod upstream;
 mod validate_json;
+mod watching;

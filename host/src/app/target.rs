@@ -3,7 +3,7 @@
 use crate::admin::{AdminTarget, ReloadRefused, Reloaded, Reloading};
 use crate::config::Config;
 use crate::reload::{Cause, Refused, Reloader, Shown};
-use crate::rollout::control::{Progress, RolloutStatus};
+use crate::rollout::control::{Control, Progress, RolloutStatus};
 use crate::shutdown::{Shutdown, Stage};
 use crate::snapshot::{Shared, Snapshot};
 use crate::telemetry::Metrics;
@@ -117,6 +117,10 @@ impl AdminTarget for Target {
 
     fn drain(&self) {
         self.shutdown.advance(Stage::Draining);
+    }
+
+    fn control(&self) -> Option<&dyn Control> {
+        None
     }
 }
 
