@@ -120,7 +120,7 @@ impl AdminTarget for Target {
     }
 
     fn control(&self) -> Option<&dyn Control> {
-        None
+        self.running.get().map(|(_, reloader)| &**reloader as &dyn Control)
     }
 }
 

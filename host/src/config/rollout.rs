@@ -94,12 +94,12 @@ fn read_header_name(table: &TableReader<'_, '_>, text: &Text) -> Option<HeaderNa
 
 fn thresholds(limits: &JudgeLimits) -> Thresholds {
     let JudgeLimits { samples_min } = limits;
-    Thresholds { samples_min: *samples_min as u64 }
+    Thresholds { samples_min: *samples_min as u64, ..Thresholds::default() }
 }
 
 /// `thresholds`, the other way round.
 pub(super) fn judge_limits(thresholds: &Thresholds) -> JudgeLimits {
-    let Thresholds { samples_min } = thresholds;
+    let Thresholds { samples_min, .. } = thresholds;
     JudgeLimits { samples_min: usize::try_from(*samples_min).unwrap_or(usize::MAX) }
 }
 

@@ -224,6 +224,7 @@ impl Reload {
         all.generations = generations.map(shown).collect();
         all.pinned = state.pinned.iter().map(Pinned::from).collect();
         all.in_force = self.in_force();
+        all.plan = self.full.loaded.config.rollout.plan.clone();
         all.state_dir = self.history.directory();
         all.unkept = self.history.fault();
     }

@@ -18,6 +18,8 @@ pub(crate) struct Shown {
     pub(crate) generations: Vec<GenerationStatus>,
     /// Versions that were found bad.
     pub(crate) pinned: Vec<Pinned>,
+    /// The plan of the configuration in force.
+    pub(crate) plan: Plan,
     /// Who is in force, in words.
     pub(crate) in_force: String,
     /// Where all of it is kept.
@@ -66,6 +68,14 @@ impl Control for Reloader {
 
     fn unpin(&self, identity: String) -> Answer<()> {
         self.ask(|reply| Request::Unpin { identity, reply })
+    }
+
+    fn plan(&self) -> Plan {
+        lock(&self.state.shown).plan.clone()
+    }
+
+    fn in_force(&self) -> String {
+        lock(&self.state.shown).in_force.clone()
     }
 
     fn rollout(&self) -> Option<RolloutStatus> {

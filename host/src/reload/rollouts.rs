@@ -16,7 +16,7 @@ use crate::rollout::store::{InProgress, OnTop, PinnedRecord, PromotedNext};
 use crate::rollout::{Arm, Driver, Effect, Plan, Stage};
 use crate::shutdown;
 use crate::snapshot::{self, Snapshot};
-use crate::telemetry::RolloutEnd;
+use crate::telemetry::{RolloutEnd, RolloutNumbers, SideNumbers};
 use crate::wasm::Prepared;
 use std::hash::RandomState;
 use std::sync::Arc;
@@ -353,6 +353,8 @@ impl Reload {
     }
 
     fn show_of(&self, rollout: &Rollout, window: &Window, progress: Progress) {
+        let numbers = (progress == Progress::Stepping).then(|| rollout.numbers());
+        self.shared.metrics.set_rollout(numbers);
         lock(&self.state.shown).rollout = Some(rollout.status(window, progress));
     }
 }
@@ -394,6 +396,22 @@ impl Rollout {
         }
     }
 
+    /// What both sides did since it began.
+    fn numbers(&self) -> RolloutNumbers {
+        let share = match self.driver.stage() {
+            Stage::Shadow => 0,
+            Stage::Canary(share) => share.millionths(),
+            Stage::Full => 1_000_000,
+        };
+        RolloutNumbers {
+            step: self.driver.step() as u64 + 1,
+            share: f64::from(share) / 1e6,
+            running: numbers(&self.running.counts(0)),
+            next: numbers(&self.next.counts(0)),
+            shadow: Vec::new(),
+        }
+    }
+
     fn status(&self, window: &Window, progress: Progress) -> RolloutStatus {
         RolloutStatus {
             id: self.id,
@@ -411,6 +429,11 @@ impl Rollout {
             verdict: self.driver.said().to_owned(),
         }
     }
+}
+
+fn numbers(counts: &Counts) -> SideNumbers {
+    let Counts { exchanges, failures, local_replies, errors, .. } = *counts;
+    SideNumbers { exchanges, failures, local_replies, errors }
 }
 
 /// Bytes of memory of the filters that only one of the two has.

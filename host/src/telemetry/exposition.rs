@@ -6,7 +6,7 @@ use super::families::{self, Family};
 use super::filter_stats::Decision;
 use super::histogram::{BOUNDS, Distribution, Histogram};
 use super::metrics::Live;
-use super::{counters, metrics::Metrics};
+use super::{counters, metrics::Metrics, rollout};
 use crate::chain::{FailureKind, Hook};
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, MetricEncoder, NoLabelSet, text};
@@ -45,6 +45,9 @@ impl Collector for View {
         upstreams(&mut out, &live)?;
         filter_calls(&mut out, &live)?;
         filter_instances(&mut out, &live)?;
+        if let Some(numbers) = self.0.rollout() {
+            rollout::encode(&mut out, &numbers)?;
+        }
         custom::encode(out.encoder, &live.custom)
     }
 }
@@ -65,6 +68,10 @@ fn process(out: &mut Output, metrics: &Metrics) -> Result<(), Error> {
     for result in counters::CacheLookup::ALL {
         let count = process.cache_lookups(result);
         counter(&mut family, &[("result", result.name())], count)?;
+    }
+    let mut family = out.family(&families::ROLLOUTS)?;
+    for end in counters::RolloutEnd::ALL {
+        counter(&mut family, &[("result", end.name())], process.rollouts_ended(end))?;
     }
     let mut family = out.family(&families::SWALLOWED)?;
     for (what, count) in process.swallowed_errors() {
@@ -232,17 +239,17 @@ fn filter_instances(out: &mut Output, live: &Live) -> Result<(), Error> {
     Ok(())
 }
 
-struct Output<'o, 'e> {
+pub(super) struct Output<'o, 'e> {
     encoder: &'o mut DescriptorEncoder<'e>,
 }
 
 impl Output<'_, '_> {
-    fn family(&mut self, family: &'static Family) -> Result<MetricEncoder<'_>, Error> {
+    pub(super) fn family(&mut self, family: &'static Family) -> Result<MetricEncoder<'_>, Error> {
         self.encoder.encode_descriptor(family.name, family.help, None, family.kind)
     }
 }
 
-fn counter(family: &mut MetricEncoder, labels: Labels, value: u64) -> Result<(), Error> {
+pub(super) fn counter(family: &mut MetricEncoder, labels: Labels, value: u64) -> Result<(), Error> {
     family.encode_family(&labels)?.encode_counter::<NoLabelSet, _, u64>(&value, None)
 }
 

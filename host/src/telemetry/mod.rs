@@ -13,6 +13,7 @@ pub mod filter_stats;
 pub mod histogram;
 mod json;
 pub mod metrics;
+pub mod rollout;
 pub mod sharded;
 pub mod sink;
 pub mod tracing_setup;
@@ -24,4 +25,5 @@ pub use counters::{
 pub use filter_stats::{Decision, FilterStats};
 pub use histogram::Histogram;
 pub use metrics::Metrics;
+pub use rollout::{RolloutNumbers, SideNumbers};
 pub use sharded::Sharded;
