@@ -114,7 +114,7 @@ async fn a_version_that_traps_hurts_its_share_only_and_is_gone_by_itself() {
         for _ in 0..50 {
             asked += 1;
             let reply = client.fetch(poisoned(&client, asked)).await;
-            match reply.status.as_u16() {
+            match reply.status {
                 200 => assert_eq!(reply.header("x-version"), "a"),
                 500 => failed += 1,
                 other => panic!("{other}"),

@@ -6,6 +6,7 @@
 
 use super::build::{self, Filters, Staged};
 use super::full::{self, Full, Trial};
+use super::problems::Problems;
 use super::thread::Reload;
 use super::{Cause, lock};
 use crate::config::{self, Candidate, Difference, Loaded};
@@ -159,7 +160,7 @@ impl Reload {
         let window = rollout.window(now, &running);
         let verdict = rollout.judge.look(&window);
         let effect = rollout.driver.tick(now, verdict);
-        self.show(&window, Progress::Stepping);
+        self.show(&window);
         self.carry_out(effect);
     }
 
@@ -191,50 +192,38 @@ impl Reload {
     }
 
     fn publish_stage(&mut self, stage: Stage) {
-        let Some(rollout) = &self.rollout else { return };
+        let Some(rollout) = &mut self.rollout else { return };
+        rollout.begin_step();
         let started = Instant::now();
+        // Before it is in force: a process that is killed from here on was in this step.
+        let running = self.history.state().last_full().map_or(0, |full| full.generation);
+        let in_progress = rollout.in_progress(stage, running);
+        self.history.update(|state| state.in_progress = Some(in_progress));
         let running = self.shared.snapshot.load_full();
         let staged = Staged::of(&running, Some(rollout.candidate(stage)));
         let (now, workers) = ((&*running, &self.listening), self.loader.workers());
-        let built = build::staged(now, staged, workers, &rollout.loaded);
-        let snapshot = match built {
+        let snapshot = match build::staged(now, staged, workers, &rollout.loaded) {
             Ok(built) => self.put_in_force(built, Cause::Rollout, started),
-            Err(problems) => {
-                let reason = format!("the candidate cannot be started: {problems}");
-                return self.end_rollout(Ending::Judged(reason));
-            }
+            Err(problems) => return self.cannot_start(&problems),
         };
-        let Some(rollout) = &mut self.rollout else { return };
-        rollout.begin_step();
-        let step = rollout.driver.step();
+        let window = self.window();
+        self.show(&window);
+        let Some(rollout) = &self.rollout else { return };
         tracing::info!(
             rollout = rollout.id.0,
-            step = step + 1,
+            step = rollout.driver.step() + 1,
             of = rollout.driver.plan().steps.len(),
             stage = %stage,
             generation = snapshot.generation,
             "rollout step"
         );
-        let in_progress = InProgress {
-            id: rollout.id.0,
-            origin: rollout.origin,
-            changes: rollout.changes.clone(),
-            running: self.history.state().last_full().map_or(0, |full| full.generation),
-            step,
-            stage: stage.to_string(),
-            began: rollout.began,
-            step_began: rollout.step_began,
-        };
-        self.history.update(|state| state.in_progress = Some(in_progress));
-        let window = self.window();
-        self.show(&window, Progress::Stepping);
     }
 
     /// The candidate becomes the running version.
     fn publish_candidate(&mut self) {
+        let window = self.window();
         let Some(rollout) = &self.rollout else { return };
         let started = Instant::now();
-        let window = self.window();
         let running = self.shared.snapshot.load_full();
         let staged = Staged {
             config: Arc::new(rollout.loaded.config.clone()),
@@ -243,24 +232,13 @@ impl Reload {
             candidate: None,
         };
         let (now, workers) = ((&*running, &self.listening), self.loader.workers());
-        let built = build::staged(now, staged, workers, &rollout.loaded);
-        let snapshot = match built {
+        let snapshot = match build::staged(now, staged, workers, &rollout.loaded) {
             Ok(built) => self.put_in_force(built, Cause::Rollout, started),
-            Err(problems) => {
-                let reason = format!("the candidate cannot be started: {problems}");
-                return self.end_rollout(Ending::Judged(reason));
-            }
+            Err(problems) => return self.cannot_start(&problems),
         };
-        let generation = snapshot.generation;
-        self.show(&window, Progress::Promoted { generation });
         let Some(rollout) = self.rollout.take() else { return };
-        tracing::info!(
-            rollout = rollout.id.0,
-            generation,
-            changes = rollout.changes.join("; "),
-            verdict = rollout.driver.said(),
-            "rollout promoted: the candidate is the running version"
-        );
+        let generation = snapshot.generation;
+        let status = rollout.status(&window, Progress::Promoted { generation });
         let (text, returned) = (self.full.text.clone(), self.full.returned);
         let on_top = Some(rollout.on_top);
         self.full = Full { loaded: rollout.loaded, text, on_top, returned };
@@ -269,8 +247,26 @@ impl Reload {
             let promoted = PromotedNext { identity, generation, at };
             self.history.update(|state| state.promoted_next = Some(promoted));
         }
-        self.shared.metrics.process().rollout_ended(RolloutEnd::Promoted);
         self.remember(&snapshot, Cause::Rollout);
+        tracing::info!(
+            rollout = rollout.id.0,
+            generation,
+            changes = rollout.changes.join("; "),
+            verdict = rollout.driver.said(),
+            "rollout promoted: the candidate is the running version"
+        );
+        self.tell_end(RolloutEnd::Promoted, status);
+    }
+
+    fn cannot_start(&mut self, problems: &Problems) {
+        self.end_rollout(Ending::Judged(format!("the candidate cannot be started: {problems}")));
+    }
+
+    /// Shows how a rollout ended.
+    fn tell_end(&self, end: RolloutEnd, status: RolloutStatus) {
+        self.shared.metrics.process().rollout_ended(end);
+        self.shared.metrics.set_rollout(None);
+        lock(&self.state.shown).rollout = Some(status);
     }
 
     /// Ends the rollout because another change is to be published, which the caller does then.
@@ -308,7 +304,6 @@ impl Reload {
             Ending::Asked => (false, "somebody rolled it back".to_owned(), RolloutEnd::RolledBack),
             Ending::CutShort(reason) => (false, reason, RolloutEnd::CutShort),
         };
-        self.shared.metrics.process().rollout_ended(end);
         tracing::warn!(
             rollout = rollout.id.0,
             end = end.name(),
@@ -337,8 +332,8 @@ impl Reload {
             RolloutEnd::CutShort => Progress::CutShort { reason },
             _ => Progress::RolledBack { generation, reason, by_judge },
         };
-        self.show_of(&rollout, &window, progress);
         self.show_history();
+        self.tell_end(end, rollout.status(&window, progress));
     }
 
     fn window(&self) -> Window {
@@ -346,16 +341,10 @@ impl Reload {
         self.rollout.as_ref().map(|it| it.window(Instant::now(), &running)).unwrap_or_default()
     }
 
-    fn show(&self, window: &Window, progress: Progress) {
-        if let Some(rollout) = &self.rollout {
-            self.show_of(rollout, window, progress);
-        }
-    }
-
-    fn show_of(&self, rollout: &Rollout, window: &Window, progress: Progress) {
-        let numbers = (progress == Progress::Stepping).then(|| rollout.numbers());
-        self.shared.metrics.set_rollout(numbers);
-        lock(&self.state.shown).rollout = Some(rollout.status(window, progress));
+    fn show(&self, window: &Window) {
+        let Some(rollout) = &self.rollout else { return };
+        self.shared.metrics.set_rollout(Some(rollout.numbers()));
+        lock(&self.state.shown).rollout = Some(rollout.status(window, Progress::Stepping));
     }
 }
 
@@ -383,6 +372,21 @@ impl Rollout {
         self.judge = Judge::new(self.driver.plan().thresholds.clone());
         self.before = (self.running.counts(0), self.next.counts(0));
         self.step_began = SystemTime::now();
+    }
+
+    /// What tells the next process that this one did not come to the end of the rollout, which began
+    /// over the generation `running`.
+    fn in_progress(&self, stage: Stage, running: u64) -> InProgress {
+        InProgress {
+            id: self.id.0,
+            origin: self.origin,
+            changes: self.changes.clone(),
+            running,
+            step: self.driver.step(),
+            stage: stage.to_string(),
+            began: self.began,
+            step_began: self.step_began,
+        }
     }
 
     /// Both sides since the step began.
