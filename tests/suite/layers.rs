@@ -17,6 +17,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("wasm", &["capability", "chain", "http", "telemetry"]),
     ("upstream", &["config", "http1", "http2", "io", "telemetry"]),
     ("rollout", &["telemetry"]),
+    ("shadow", &["capability", "chain", "http", "rollout", "telemetry", "wasm"]),
     ("snapshot", &["config", "rollout", "shutdown", "telemetry", "wasm"]),
     (
         "proxy",
@@ -28,6 +29,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "http2",
             "io",
             "rollout",
+            "shadow",
             "telemetry",
             "upstream",
             "worker",

@@ -1,9 +1,13 @@
 //! The `kv` capability: a map of a filter, shared by the workers and kept over a swap.
 //!
-//! [`Space`] is what is kept, [`Store`] a generation's handle with its limits. Entries that have
+//! [`Space`] is what is kept, [`Store`] a generation's handle with its limits, [`Overlay`] what a
+//! shadow writes instead. Entries that have
 //! ended are dropped when they are met, a few with every write, and as many as needed when the map
 //! is full; nothing else is ever evicted.
 
+mod overlay;
+
+use self::overlay::Overlay;
 use super::{SHARDS, locked, nanoseconds_since};
 use std::collections::{BTreeSet, HashMap};
 use std::hash::{BuildHasher, RandomState};
@@ -58,16 +62,26 @@ pub enum KvError {
 pub struct Store {
     grant: KvGrant,
     space: Arc<Space>,
+    /// Takes what is written, in place of the space.
+    overlay: Option<Overlay>,
 }
 
 impl Store {
     pub(super) fn new(grant: KvGrant, space: Arc<Space>) -> Self {
-        Store { grant, space }
+        Store { grant, space, overlay: None }
+    }
+
+    /// Writes no longer reach the space.
+    pub(super) fn overlaid(self) -> Self {
+        Store { overlay: Some(Overlay::default()), ..self }
     }
 
     /// The value of `key`; a number made by `increment` reads as decimal digits.
     pub fn get(&self, key: &str, now: Instant) -> Option<Vec<u8>> {
         let now = self.space.time(now);
+        if let Some(overlay) = &self.overlay {
+            return overlay.live(key, now, &self.space).map(|entry| entry.value.to_bytes());
+        }
         let mut shard = self.space.shard(key);
         shard.live(key, now, &self.space.entries).map(|entry| entry.value.to_bytes())
     }
@@ -89,6 +103,9 @@ impl Store {
     /// Removes `key`. Was there one?
     pub fn delete(&self, key: &str, now: Instant) -> bool {
         let now = self.space.time(now);
+        if let Some(overlay) = &self.overlay {
+            return overlay.delete(key, now, &self.space, self.grant.entries);
+        }
         let mut shard = self.space.shard(key);
         shard.live(key, now, &self.space.entries).is_some()
             && shard.remove(key, &self.space.entries)
@@ -151,6 +168,9 @@ impl Store {
         now: u64,
         decide: impl Fn(Option<&Entry>) -> Result<(Option<(Value, u64)>, T), KvError>,
     ) -> Result<T, KvError> {
+        if let Some(overlay) = &self.overlay {
+            return overlay.write(key, now, &self.space, self.grant.entries, decide);
+        }
         let entries = &self.space.entries;
         let mut shard = self.space.shard(key);
         shard.sweep(now, SWEEP_MAX, entries);
@@ -208,6 +228,11 @@ impl Space {
         locked(&self.shards[self.hasher.hash_one(key) as usize % SHARDS])
     }
 
+    /// A copy of the entry of `key`.
+    fn copy(&self, key: &str, now: u64) -> Option<Entry> {
+        self.shard(key).live(key, now, &self.entries).cloned()
+    }
+
     /// Drops some entries that have ended, wherever they are.
     fn sweep(&self, now: u64) {
         for shard in &self.shards {
@@ -223,14 +248,14 @@ struct Shard {
     ends: BTreeSet<(u64, Arc<str>)>,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Entry {
     value: Value,
     /// Nanoseconds from the start of the space; [`NEVER`] where there is no end.
     end: u64,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 enum Value {
     Bytes(Box<[u8]>),
     Number(i64),

@@ -28,6 +28,8 @@ pub struct State {
     sources: Sources,
     kv: Mutex<HashMap<Box<str>, Arc<kv::Space>>>,
     rate_limit: Mutex<HashMap<Box<str>, Arc<rate_limit::Table>>>,
+    /// What stands behind it is read, and never written.
+    shadow: bool,
 }
 
 impl State {
@@ -35,7 +37,29 @@ impl State {
     /// times before it count as it.
     pub fn new(start: Instant) -> Self {
         let (sources, kv, rate_limit) = Default::default();
-        State { start, sources, kv, rate_limit }
+        State { start, sources, kv, rate_limit, shadow: false }
+    }
+
+    /// For filters of which nothing may be seen: they read what is kept here, as it is at the time,
+    /// and what they write is kept apart, for as long as they live.
+    pub fn shadow(&self) -> Self {
+        let kv = locked(&self.kv).clone();
+        let tables = locked(&self.rate_limit);
+        let over = |(name, table): (&Box<str>, &Arc<rate_limit::Table>)| {
+            (name.clone(), Arc::new(rate_limit::Table::over(table.clone())))
+        };
+        State {
+            start: self.start,
+            sources: self.sources.clone(),
+            kv: Mutex::new(kv),
+            rate_limit: Mutex::new(tables.iter().map(over).collect()),
+            shadow: true,
+        }
+    }
+
+    /// Was it made by [`State::shadow`]?
+    pub fn is_shadow(&self) -> bool {
+        self.shadow
     }
 
     /// Nothing is kept yet, and every filter has its time and its random bytes from `script`.
@@ -60,7 +84,8 @@ impl State {
                 space
             }
         };
-        Arc::new(kv::Store::new(grant, space))
+        let store = kv::Store::new(grant, space);
+        Arc::new(if self.shadow { store.overlaid() } else { store })
     }
 
     /// The buckets of `filter`: the same for every generation, sized by `policy`. After a change of

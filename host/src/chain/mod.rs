@@ -16,7 +16,7 @@ pub use filter::{
     BodyDecision, FailPolicy, Failure, FailureKind, Filter, HeadDecision, Hook, Hooks,
     LocalResponse, Outcome,
 };
-pub use run::{CHAIN_FILTERS_MAX, Chain, ClosedFailure, Progress, Verdict};
+pub use run::{CHAIN_FILTERS_MAX, Chain, ClosedFailure, Members, Progress, Verdict};
 
 #[cfg(test)]
 mod tests;

@@ -267,6 +267,7 @@ fn a_closed_failure_ends_the_pass_and_an_open_one_takes_the_filter_out() {
     let (mut exchange, mut progress) = (Box::<Exchange>::default(), Progress::default());
     assert_eq!(closed.request_head(&mut exchange, &mut progress), Verdict::Failed);
     assert_eq!(*calls.borrow(), ["a request"]);
+    assert_eq!(progress.failed, Members::from_iter([0]));
 
     calls.borrow_mut().clear();
     let open = chain(vec![fails("a").open(), filter("b", &calls).head(HeadDecision::Proceed)]);
@@ -274,6 +275,8 @@ fn a_closed_failure_ends_the_pass_and_an_open_one_takes_the_filter_out() {
     assert_eq!(open.request_head(&mut exchange, &mut progress), Verdict::Proceed);
     assert_eq!(open.response_head(&mut exchange, &mut progress), Verdict::Proceed);
     assert_eq!(*calls.borrow(), ["a request", "b request", "b response"]);
+    let failed = open.complete(&mut exchange, &progress, &Outcome::default());
+    assert_eq!(failed, Members::from_iter([0]), "told although it is out");
 }
 
 #[test]
