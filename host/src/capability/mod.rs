@@ -183,4 +183,26 @@ mod tests {
         running.set("k", b"0123456789", None, now).unwrap();
         running.set("l", b"0123456789", None, now).unwrap();
     }
+
+    #[test]
+    fn a_shadow_sees_what_is_kept_and_changes_nothing_of_it() {
+        let now = Instant::now();
+        let state = State::new(now);
+        let kv = state.kv("a", GRANT);
+        kv.set("k", b"v", None, now).unwrap();
+        let buckets = state.rate_limit("a", POLICY);
+        assert!(buckets.take("k", 3, now).allowed);
+        let shadow = state.shadow();
+        assert!(shadow.is_shadow() && !state.is_shadow());
+        let (shadow_kv, shadow_buckets) = (shadow.kv("a", GRANT), shadow.rate_limit("a", POLICY));
+        assert_eq!(shadow_kv.get("k", now).as_deref(), Some(&b"v"[..]));
+        assert_eq!(shadow_buckets.take("k", 1, now).remaining, 1);
+        shadow_kv.set("k", b"w", None, now).unwrap();
+        shadow.kv("new", GRANT).set("k", b"w", None, now).unwrap();
+        assert!(shadow.rate_limit("new", POLICY).take("k", 5, now).allowed);
+        assert_eq!(kv.get("k", now).as_deref(), Some(&b"v"[..]));
+        assert_eq!(buckets.take("k", 0, now).remaining, 2);
+        assert_eq!(state.kv("new", GRANT).get("k", now), None);
+        assert!(state.rate_limit("new", POLICY).take("k", 5, now).allowed);
+    }
 }

@@ -38,7 +38,11 @@ pub struct Difference {
 }
 
 /// What differs between what was recorded and what the next version did; nothing: it is the same.
-pub(super) fn compare(record: &Record, seen: &Seen<'_>, ignored: &[HeaderName]) -> Option<Difference> {
+pub(super) fn compare(
+    record: &Record,
+    seen: &Seen<'_>,
+    ignored: &[HeaderName],
+) -> Option<Difference> {
     let (kind, what) = difference(record, seen, ignored)?;
     let head = &record.request.head;
     let line = format!(

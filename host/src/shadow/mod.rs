@@ -12,7 +12,7 @@ pub mod record;
 mod replay;
 
 #[cfg(test)]
-mod tests {}
+mod tests;
 
 pub use record::{Recorder, Recording};
 
@@ -27,7 +27,6 @@ use http::HeaderName;
 use std::collections::VecDeque;
 use std::io;
 use std::rc::Rc;
-use std::sync::mpsc::Receiver;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// Differing exchanges of which a line is kept.
@@ -108,7 +107,7 @@ impl Shadow {
         thread.spawn(move || {
             let (mut player, memory) = make();
             counted.lock().next.memory_bytes = memory();
-            replay_all(&mut player, &memory, &seen, &records, &counted);
+            replay_all(&mut player, &memory, &seen, records, &counted);
         })?;
         Ok(Shadow { routes, queue, tally })
     }
@@ -158,10 +157,11 @@ fn replay_all(
     player: &mut Player,
     memory: &dyn Fn() -> u64,
     queue: &Queue,
-    records: &Receiver<Message>,
+    records: impl IntoIterator<Item = Message>,
     tally: &Tally,
 ) {
-    while let Ok(Message::Replay(record)) = records.recv() {
+    for message in records {
+        let Message::Replay(record) = message else { return };
         if queue.is_stopped() {
             return;
         }
@@ -203,7 +203,7 @@ impl Tally {
         next.failures += u64::from(played.failed);
         next.local_replies += u64::from(played.local_reply);
         next.errors += u64::from(played.errored);
-        added_time.observe(played.time);
+        added_time.observe(played.time, true);
         differences.compared += 1;
         differences.slower += u64::from(played.slower);
         let kind = match &played.difference {

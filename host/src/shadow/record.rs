@@ -396,3 +396,164 @@ fn request_bytes(head: &RequestHead) -> usize {
 fn response_bytes(head: &ResponseHead) -> usize {
     head.fields.wire_bytes()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::queue::{BYTES_MAX, Message};
+    use super::*;
+    use bytes::Bytes;
+    use std::sync::mpsc::Receiver;
+
+    struct Fixture {
+        queue: Arc<Queue>,
+        records: Receiver<Message>,
+        exchange: Box<Exchange>,
+        began: Instant,
+    }
+
+    impl Fixture {
+        fn new() -> Self {
+            let (queue, records) = Queue::new();
+            Fixture { queue, records, exchange: Box::default(), began: Instant::now() }
+        }
+
+        fn begin(&mut self, length: BodyLength) -> Option<Box<Recording>> {
+            let recorder = Recorder::new(self.queue.clone(), 0);
+            recorder.begin(&mut self.exchange, length, self.began)
+        }
+
+        fn finish(&self, recording: Box<Recording>) -> Box<Record> {
+            let outcome = Outcome::default();
+            recording.finish(&self.exchange, Finish { failed: false, broken_off: false, outcome });
+            match self.records.try_recv() {
+                Ok(Message::Replay(record)) => record,
+                _ => panic!("a record"),
+            }
+        }
+    }
+
+    fn data(bytes: usize) -> Frame {
+        Frame::Data(Bytes::from(vec![b'x'; bytes]))
+    }
+
+    #[test]
+    fn a_body_is_kept_up_to_its_limit() {
+        for bytes in [BODY_BYTES_MAX - 1, BODY_BYTES_MAX, BODY_BYTES_MAX + 1] {
+            let kept = bytes <= BODY_BYTES_MAX;
+            let mut fixture = Fixture::new();
+            let mut recording = fixture.begin(BodyLength::Unknown).unwrap();
+            recording.arrived(Direction::Request, &data(bytes - 1), true);
+            recording.arrived(Direction::Request, &data(1), true);
+            recording.arrived(Direction::Request, &Frame::End, true);
+            recording.left(Direction::Request, &vec![b'y'; bytes]);
+            recording.ended(Direction::Request, None);
+            let record = fixture.finish(recording);
+            assert_eq!(record.request.body.whole().map(<[u8]>::len), kept.then_some(bytes));
+            assert_eq!(record.sent_body().whole().map(<[u8]>::len), kept.then_some(bytes));
+            assert_eq!(record.request.body.is_given_up(), !kept);
+
+            let mut recording = fixture.begin(BodyLength::Exact(bytes as u64)).unwrap();
+            recording.arrived(Direction::Request, &data(1), true);
+            let record = fixture.finish(recording);
+            assert_eq!(record.request.body.is_given_up(), !kept, "its length told so");
+        }
+    }
+
+    #[test]
+    fn chunks_are_kept_as_they_came_up_to_their_number() {
+        for chunks in [CHUNKS_MAX - 1, CHUNKS_MAX, CHUNKS_MAX + 1] {
+            let mut fixture = Fixture::new();
+            let mut recording = fixture.begin(BodyLength::Unknown).unwrap();
+            for _ in 0..chunks {
+                recording.arrived(Direction::Request, &data(2), false);
+            }
+            recording.arrived(Direction::Request, &Frame::End, false);
+            let record = fixture.finish(recording);
+            let kept = if chunks <= CHUNKS_MAX { chunks } else { 0 };
+            assert_eq!(record.request.body.chunks().filter(|it| it.len() == 2).count(), kept);
+            assert_eq!(record.sent_body().whole().is_some(), kept > 0, "the one that came");
+        }
+    }
+
+    #[test]
+    fn an_exchange_without_room_is_skipped_and_a_body_without_room_is_given_up() {
+        let mut fixture = Fixture::new();
+        let mut others = fixture.queue.room();
+        let (head, body) = (RECORD_BYTES, 100);
+        assert!(others.take(BYTES_MAX - head - body));
+        let mut recording = fixture.begin(BodyLength::Unknown).unwrap();
+        recording.arrived(Direction::Request, &data(body), false);
+        assert!(!recording.record.as_ref().unwrap().request.body.is_given_up());
+        recording.arrived(Direction::Request, &data(1), false);
+        assert!(recording.record.as_ref().unwrap().request.body.is_given_up());
+        assert!(others.take(body), "its bytes came back");
+        assert!(fixture.begin(BodyLength::Unknown).is_none());
+        assert_eq!(fixture.queue.skipped(), 1);
+        drop(fixture.finish(recording));
+        assert!(others.take(head), "all came back");
+    }
+
+    #[test]
+    fn what_takes_long_is_due_without_bodies() {
+        let mut fixture = Fixture::new();
+        let began = fixture.began;
+        let mut recording = fixture.begin(BodyLength::Unknown).unwrap();
+        let nanosecond = Duration::from_nanos(1);
+        assert!(!recording.is_due(began));
+        assert!(!recording.is_due(began + RECORDING_TIME_MAX - nanosecond));
+        assert!(!recording.is_due(began + RECORDING_TIME_MAX));
+        assert!(recording.is_due(began + RECORDING_TIME_MAX + nanosecond));
+        recording.arrived(Direction::Request, &data(10), false);
+        recording.heads_only();
+        assert!(recording.is_due(began));
+        assert!(fixture.finish(recording).request.body.is_given_up());
+    }
+
+    #[test]
+    fn event_streams_and_switches_of_protocol_are_due_at_once() {
+        for (status, content_type) in [(101, ""), (200, "text/event-stream; charset=utf-8")] {
+            let mut fixture = Fixture::new();
+            let mut recording = fixture.begin(BodyLength::None).unwrap();
+            recording.forwarded();
+            let mut head = ResponseHead { status, ..ResponseHead::default() };
+            head.fields.append(Name::known("content-type"), content_type.as_bytes());
+            recording.answered(&head, BodyLength::Unknown);
+            assert!(recording.is_due(fixture.began), "{status}");
+            recording.arrived(Direction::Response, &data(10), false);
+            assert!(fixture.finish(recording).delivered_body().is_given_up());
+        }
+    }
+
+    #[test]
+    fn what_is_broken_off_is_skipped() {
+        let mut fixture = Fixture::new();
+        drop(fixture.begin(BodyLength::None));
+        assert_eq!(fixture.queue.skipped(), 1);
+        // An answer that broke while a filter held it, and the reply to that.
+        let mut recording = fixture.begin(BodyLength::None).unwrap();
+        let head = ResponseHead { status: 200, ..ResponseHead::default() };
+        recording.answered(&head, BodyLength::Unknown);
+        recording.answered(&head, BodyLength::Exact(0));
+        assert_eq!(fixture.queue.skipped(), 2);
+        drop(recording);
+        assert_eq!(fixture.queue.skipped(), 2, "once");
+    }
+
+    #[test]
+    fn the_body_that_a_response_in_place_of_another_has_is_the_one_that_counts() {
+        let mut fixture = Fixture::new();
+        let mut recording = fixture.begin(BodyLength::None).unwrap();
+        let head = ResponseHead { status: 200, ..ResponseHead::default() };
+        recording.answered(&head, BodyLength::Unknown);
+        recording.arrived(Direction::Response, &data(3), true);
+        recording.replaced();
+        recording.left(Direction::Response, b"first");
+        recording.replaced();
+        recording.arrived(Direction::Response, &data(9), true);
+        recording.left(Direction::Response, b"second");
+        recording.ended(Direction::Response, None);
+        let record = fixture.finish(recording);
+        assert_eq!(record.delivered_body().whole(), Some(&b"second"[..]));
+        assert_eq!(record.answer.unwrap().body.chunks().count(), 1);
+    }
+}
