@@ -132,7 +132,7 @@ impl<'a> Flow<'a> {
             let status = Some(exchange.response.status);
             let outcome = Outcome { status, complete: true, ..Outcome::default() };
             let failed = !self.progress.borrow().failed.is_empty();
-            recording.finish(&exchange, Finish { failed, broken_off: false, outcome });
+            recording.finish(&exchange, Finish { failed, failed_closed: false, outcome });
         }
     }
 

@@ -60,13 +60,10 @@ impl Record<'_> {
             route.upstream.stats.failure(self.worker, fault.row().error);
         }
         let failed = route.chain.complete(exchange, &progress.into_inner(), &outcome);
-        let filter_failed = fault == Some(Fault::FilterFailed);
-        if let Some(recording) = flow.recording.into_inner()
-            && (outcome.complete || filter_failed)
-        {
-            let broken_off = filter_failed && !outcome.complete;
+        if let Some(recording) = flow.recording.into_inner() {
+            let failed_closed = fault == Some(Fault::FilterFailed);
             let (failed, outcome) = (!failed.is_empty(), outcome.clone());
-            recording.finish(exchange, Finish { failed, broken_off, outcome });
+            recording.finish(exchange, Finish { failed, failed_closed, outcome });
         }
         let endpoint = flow.endpoint.get();
         self.log(listener, exchange, &outcome, Some(&route.upstream.name), endpoint);

@@ -12,6 +12,8 @@ pub mod record;
 mod replay;
 
 #[cfg(test)]
+pub(crate) mod testing;
+#[cfg(test)]
 mod tests;
 
 pub use record::{Recorder, Recording};

@@ -55,7 +55,13 @@ impl Recorder {
         record.route = exchange.route.clone();
         record.request.enter(exchange.request.clone(), length);
         let queue = self.queue.clone();
-        Some(Box::new(Recording { queue, began, heads_only: false, record: Some(record) }))
+        Some(Box::new(Recording {
+            queue,
+            began,
+            heads_only: false,
+            is_whole: false,
+            record: Some(record),
+        }))
     }
 }
 
@@ -233,11 +239,12 @@ impl Record {
 }
 
 /// What is known of an exchange at its end, beside what stands in the exchange itself.
+#[derive(Debug, Default)]
 pub struct Finish {
     /// A filter failed, whatever its policy.
     pub failed: bool,
-    /// By a filter that failed after the response was on its way.
-    pub broken_off: bool,
+    /// A filter failed, and the exchange with it.
+    pub failed_closed: bool,
     /// What it came to.
     pub outcome: Outcome,
 }
@@ -248,6 +255,8 @@ pub struct Recording {
     began: Instant,
     /// Bodies are of no interest: it may go on for hours.
     heads_only: bool,
+    /// The response came to its end behind the chain.
+    is_whole: bool,
     /// None once it was handed over.
     record: Option<Record>,
 }
@@ -294,6 +303,7 @@ impl Recording {
 
     /// A body is complete behind the chain.
     pub fn ended(&mut self, direction: Direction, trailers: Option<&Fields>) {
+        self.is_whole |= direction == Direction::Response;
         if let Some((body, room)) = self.leaving(direction) {
             body.end(trailers, room);
         }
@@ -358,9 +368,11 @@ impl Recording {
         self.heads_only || now.saturating_duration_since(self.began) > RECORDING_TIME_MAX
     }
 
-    /// Hands over what there is, with the heads as they stand in the exchange.
+    /// Hands over what there is, with the heads as they stand in the exchange. A response that was
+    /// broken off by anything but a filter tells nothing, and is skipped.
     pub fn finish(mut self: Box<Self>, exchange: &Exchange, end: Finish) {
-        let Some(mut record) = self.record.take() else { return };
+        let tells = self.is_whole || self.heads_only || end.failed_closed;
+        let Some(mut record) = self.record.take_if(|_| tells) else { return };
         let forwarded = record.forwarded.is_some();
         let bytes = if forwarded { request_bytes(&exchange.request) } else { 0 };
         if !record.room.take(bytes + response_bytes(&exchange.response)) {
@@ -369,7 +381,7 @@ impl Recording {
         record.forwarded = forwarded.then(|| exchange.request.clone());
         record.delivered = exchange.response.clone();
         record.failed = end.failed;
-        record.failed_closed |= end.broken_off;
+        record.failed_closed |= end.failed_closed;
         record.filter_time = exchange.filter_time.iter().sum();
         record.outcome = end.outcome;
         self.queue.hand_over(Box::new(record));
@@ -422,9 +434,9 @@ mod tests {
             recorder.begin(&mut self.exchange, length, self.began)
         }
 
-        fn finish(&self, recording: Box<Recording>) -> Box<Record> {
-            let outcome = Outcome::default();
-            recording.finish(&self.exchange, Finish { failed: false, broken_off: false, outcome });
+        fn finish(&self, mut recording: Box<Recording>) -> Box<Record> {
+            recording.ended(Direction::Response, None);
+            recording.finish(&self.exchange, Finish::default());
             match self.records.try_recv() {
                 Ok(Message::Replay(record)) => record,
                 _ => panic!("a record"),
@@ -527,8 +539,15 @@ mod tests {
     #[test]
     fn what_is_broken_off_is_skipped() {
         let mut fixture = Fixture::new();
-        drop(fixture.begin(BodyLength::None));
+        let mut recording = fixture.begin(BodyLength::None).unwrap();
+        recording.forwarded();
+        recording.finish(&fixture.exchange, Finish::default());
         assert_eq!(fixture.queue.skipped(), 1);
+        // By a filter.
+        let recording = fixture.begin(BodyLength::None).unwrap();
+        let failed = Finish { failed: true, failed_closed: true, ..Finish::default() };
+        recording.finish(&fixture.exchange, failed);
+        assert!(matches!(fixture.records.try_recv(), Ok(Message::Replay(_))));
         // An answer that broke while a filter held it, and the reply to that.
         let mut recording = fixture.begin(BodyLength::None).unwrap();
         let head = ResponseHead { status: 200, ..ResponseHead::default() };

@@ -2,22 +2,21 @@
 
 use super::compare::Kind;
 use super::queue::{Message, Queue};
-use super::record::{BODY_BYTES_MAX, Finish, Recorder, Recording};
-use super::replay::{Candidate, Played, Player};
+use super::record::{BODY_BYTES_MAX, Finish, Record, Recorder, Recording};
+use super::replay::{Played, Player};
+use super::testing::{self, player};
 use super::{Link, NextChain, SAMPLES_MAX, Setup, Shadow, Tally, candidate, replay_all};
 use crate::capability::State;
-use crate::chain::testing::{Calls, Scripted, chain, filter, refusal, trap};
-use crate::chain::{
-    BodyDecision, Direction, Exchange, HeadDecision, LocalResponse, Members, Outcome,
-};
+use crate::chain::testing::{Calls, Scripted, filter, refusal, trap};
+use crate::chain::{BodyDecision, Direction, Exchange, HeadDecision, LocalResponse, Members};
 use crate::http::{BodyLength, Fields, Frame, Name};
 use crate::rollout::judge::{Counts, Differences};
+use crate::wasm::testing as wasm_testing;
 use crate::wasm::testing::{
-    self, Import, LIFT, LIFT_BODIES, PROCEED, component, numbers, on_request, spec,
+    Import, LIFT, LIFT_BODIES, PROCEED, component, numbers, on_request, spec,
 };
 use crate::wasm::{FilterSpec, Limits, Prepared, WasmFilter};
 use bytes::Bytes;
-use http::HeaderName;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::mpsc::channel;
@@ -55,9 +54,9 @@ fn frames(chunks: &[&'static str]) -> impl Iterator<Item = Frame> {
     chunks.iter().map(data).chain([Frame::End])
 }
 
-fn finish(recording: Box<Recording>, exchange: &Exchange) {
-    let outcome = Outcome { status: Some(exchange.response.status), ..Outcome::default() };
-    recording.finish(exchange, Finish { failed: false, broken_off: false, outcome });
+fn finish(mut recording: Box<Recording>, exchange: &Exchange) {
+    recording.ended(Direction::Response, None);
+    recording.finish(exchange, Finish::default());
 }
 
 impl Told {
@@ -90,24 +89,24 @@ fn answered(queue: &Arc<Queue>, status: u16, body: &'static str) {
     finish(recording, &exchange);
 }
 
-fn next(filters: Vec<Scripted>) -> Player {
-    let differs = (0..filters.len()).collect::<Members>();
-    let candidates = vec![Candidate { chain: chain(filters), differs }];
-    Player::new(candidates, vec![HeaderName::from_static("date")])
+/// The record of one exchange.
+fn told(tell: impl FnOnce(&Arc<Queue>)) -> Box<Record> {
+    let (queue, records) = Queue::new();
+    tell(&queue);
+    match records.try_recv() {
+        Ok(Message::Replay(record)) => record,
+        Ok(Message::Stop) | Err(_) => panic!("a record"),
+    }
 }
 
 /// What `player` makes of one exchange.
 fn played(player: &mut Player, tell: impl FnOnce(&Arc<Queue>)) -> Option<Played> {
-    let (queue, records) = Queue::new();
-    tell(&queue);
-    let Ok(Message::Replay(record)) = records.try_recv() else { panic!("a record") };
-    player.play(&record)
+    player.play(&told(tell))
 }
 
 /// The kind and the line of the difference, if there is one.
 fn difference(filters: Vec<Scripted>, tell: impl FnOnce(&Arc<Queue>)) -> Option<(Kind, String)> {
-    let played = played(&mut next(filters), tell).expect("it can be played");
-    played.difference.map(|difference| (difference.kind, difference.line))
+    testing::difference(&told(tell), filters)
 }
 
 fn forwarded(queue: &Arc<Queue>) {
@@ -329,12 +328,12 @@ fn a_failure_counts_for_those_that_differ_and_where_the_running_version_has_none
     late.complete = true;
     assert_eq!(difference(vec![late], forwarded), None);
 
-    let mut player = next(vec![fails()]);
-    player.candidates[0].differs = Members::default();
-    assert!(played(&mut player, forwarded).is_none(), "what follows is not known");
-    let mut player = next(vec![fails().open()]);
-    player.candidates[0].differs = Members::default();
-    let same = played(&mut player, forwarded).unwrap();
+    let mut next = player(vec![fails()]);
+    next.candidates[0].differs = Members::default();
+    assert!(played(&mut next, forwarded).is_none(), "what follows is not known");
+    let mut next = player(vec![fails().open()]);
+    next.candidates[0].differs = Members::default();
+    let same = played(&mut next, forwarded).unwrap();
     assert!(same.difference.is_none() && !same.failed);
 }
 
@@ -343,9 +342,9 @@ fn two_failures_are_the_same_and_one_that_is_mended_is_a_difference() {
     let failing = |queue: &Arc<Queue>| {
         let (mut exchange, mut recording) = entering(queue, BodyLength::None);
         recording.failed();
+        recording.ended(Direction::Response, None);
         exchange.response.status = 500;
-        let outcome = Outcome::default();
-        recording.finish(&exchange, Finish { failed: true, broken_off: false, outcome });
+        recording.finish(&exchange, Finish { failed: true, ..Finish::default() });
     };
     assert_eq!(difference(vec![a().request(|_| Err(trap()))], failing), None);
     let found = difference(vec![], failing).unwrap();
@@ -371,9 +370,9 @@ fn without_a_body_heads_are_compared_unless_the_body_decides() {
     let found = difference(vec![edits("x-a", "1")], long);
     assert_eq!(found.map(|(kind, _)| kind), Some(Kind::Headers));
     let waits = || passes().head(HeadDecision::WaitForBody);
-    assert!(played(&mut next(vec![waits()]), long).is_none());
+    assert!(played(&mut player(vec![waits()]), long).is_none());
     let waits = || passes().response(|_| Ok(HeadDecision::WaitForBody));
-    assert!(played(&mut next(vec![waits()]), long).is_none());
+    assert!(played(&mut player(vec![waits()]), long).is_none());
 }
 
 #[test]
@@ -389,7 +388,7 @@ fn a_request_that_was_answered_before_its_end_is_played_as_far_as_it_is_known() 
     let passes = || a().body(|_, _, _, _| Ok(BodyDecision::Pass));
     assert_eq!(difference(vec![passes()], early), None);
     let holds = a().body(|_, _, _, _| Ok(BodyDecision::Hold)).head(HeadDecision::WaitForBody);
-    assert!(played(&mut next(vec![holds]), early).is_none(), "the rest decides");
+    assert!(played(&mut player(vec![holds]), early).is_none(), "the rest decides");
 }
 
 #[test]
@@ -402,11 +401,9 @@ fn a_head_request_has_no_body_to_compare() {
         recording.ended(Direction::Response, None);
         finish(recording, &exchange);
     };
-    let (queue, records) = Queue::new();
-    head(&queue);
-    let Ok(Message::Replay(mut record)) = records.try_recv() else { panic!("a record") };
+    let mut record = told(head);
     record.request.head.method = http::Method::HEAD;
-    assert!(next(vec![responds(403)]).play(&record).unwrap().difference.is_none());
+    assert!(player(vec![responds(403)]).play(&record).unwrap().difference.is_none());
 }
 
 #[test]
@@ -425,11 +422,9 @@ fn slower_is_more_than_twice_and_a_tenth_of_a_millisecond_more() {
         (200 * micro, 400 * micro, false),
         (200 * micro, 401 * micro, true),
     ] {
-        let (queue, records) = Queue::new();
-        forwarded(&queue);
-        let Ok(Message::Replay(mut record)) = records.try_recv() else { panic!("a record") };
+        let mut record = told(forwarded);
         record.filter_time = running;
-        let played = next(vec![takes(next_takes)]).play(&record).unwrap();
+        let played = player(vec![takes(next_takes)]).play(&record).unwrap();
         assert_eq!(played.slower, slower, "{running:?} {next_takes:?}");
         assert_eq!(played.time, next_takes);
     }
@@ -452,7 +447,7 @@ fn what_was_played_adds_up() {
         let asked = exchange.request.fields.len();
         if asked == 0 { Ok(HeadDecision::Proceed) } else { Err(trap()) }
     });
-    let (counts, differences, samples) = counted(next(vec![sometimes]), |queue| {
+    let (counts, differences, samples) = counted(player(vec![sometimes]), |queue| {
         forwarded(queue);
         Told { status: 503, ..Told::default() }.forwarded(queue);
         answered(queue, 403, "");
@@ -470,7 +465,7 @@ fn what_was_played_adds_up() {
 #[test]
 fn as_many_samples_as_fit_are_kept_the_latest_last() {
     for told in [SAMPLES_MAX - 1, SAMPLES_MAX, SAMPLES_MAX + 1] {
-        let (_, differences, samples) = counted(next(vec![]), |queue| {
+        let (_, differences, samples) = counted(player(vec![]), |queue| {
             (0..told).for_each(|nth| answered(queue, 400 + nth as u16, ""));
         });
         assert_eq!(differences.status, told as u64);
@@ -486,7 +481,7 @@ fn a_shadow_that_is_to_end_plays_nothing_more() {
     forwarded(&queue);
     queue.stop();
     let tally = Arc::<Tally>::default();
-    replay_all(&mut next(vec![]), &|| 0, &queue, records.try_iter(), &tally);
+    replay_all(&mut player(vec![]), &|| 0, &queue, records.try_iter(), &tally);
     assert_eq!(Shadow { routes: Vec::new(), queue, tally }.counts().0.exchanges, 0);
 }
 
@@ -499,7 +494,7 @@ fn the_thread_of_a_shadow_plays_and_ends_with_it() {
             played.send(()).unwrap();
             Ok(HeadDecision::Proceed)
         });
-        (next(vec![tells]), || 0)
+        (player(vec![tells]), || 0)
     });
     let shadow = shadow.unwrap();
     assert!(shadow.recorder("inbound", "other").is_none());

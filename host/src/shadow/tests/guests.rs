@@ -3,7 +3,7 @@
 use super::*;
 
 fn build(spec: FilterSpec, state: &State, component: &[u8]) -> WasmFilter {
-    let code = testing::load(component).unwrap();
+    let code = wasm_testing::load(component).unwrap();
     let prepared = Prepared::build(spec, code, state, &numbers()).unwrap();
     prepared.instantiate_for_worker(usize::MAX).unwrap()
 }
@@ -124,8 +124,8 @@ fn lines_of_a_shadow_are_marked() {
     let grants = crate::wasm::Grants { log: true, ..Default::default() };
     for (state, marked) in [(state.shadow(), true), (state, false)] {
         let filter = build(FilterSpec { grants: grants.clone(), ..spec() }, &state, &component);
-        let text = testing::logged(|| {
-            testing::request(&filter, &mut Box::default()).unwrap();
+        let text = wasm_testing::logged(|| {
+            wasm_testing::request(&filter, &mut Box::default()).unwrap();
         });
         assert!(text.contains("hello"), "{text}");
         assert_eq!(text.contains("shadow=true"), marked, "{text}");
