@@ -28,7 +28,7 @@ pub struct State {
     sources: Sources,
     kv: Mutex<HashMap<Box<str>, Arc<kv::Space>>>,
     rate_limit: Mutex<HashMap<Box<str>, Arc<rate_limit::Table>>>,
-    /// What stands behind it is read, and never written.
+    /// What is kept is read, and never written.
     shadow: bool,
 }
 
@@ -41,18 +41,13 @@ impl State {
     }
 
     /// For filters of which nothing may be seen: they read what is kept here, as it is at the time,
-    /// and what they write is kept apart, for as long as they live.
+    /// and what they write is kept apart, in the handle that is given out.
     pub fn shadow(&self) -> Self {
-        let kv = locked(&self.kv).clone();
-        let tables = locked(&self.rate_limit);
-        let over = |(name, table): (&Box<str>, &Arc<rate_limit::Table>)| {
-            (name.clone(), Arc::new(rate_limit::Table::over(table.clone())))
-        };
         State {
             start: self.start,
             sources: self.sources.clone(),
-            kv: Mutex::new(kv),
-            rate_limit: Mutex::new(tables.iter().map(over).collect()),
+            kv: Mutex::new(locked(&self.kv).clone()),
+            rate_limit: Mutex::new(locked(&self.rate_limit).clone()),
             shadow: true,
         }
     }
@@ -100,6 +95,7 @@ impl State {
                 table
             }
         };
+        let table = if self.shadow { Arc::new(rate_limit::Table::over(table)) } else { table };
         Arc::new(rate_limit::Buckets::new(policy, table))
     }
 

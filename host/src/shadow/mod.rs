@@ -36,9 +36,10 @@ pub const SAMPLES_MAX: usize = 16;
 
 /// What a shadow is to play.
 pub struct Setup {
-    /// The filters of the next version's chains, each prepared with a state of
-    /// [`capability::State::shadow`](crate::capability::State::shadow). None: it could not be loaded,
-    /// and its fail policy is `open`.
+    /// The filters of the next version's chains, those that stay the same too: each prepared with a
+    /// state of [`capability::State::shadow`](crate::capability::State::shadow), and with numbers that
+    /// nobody is shown, since those of a version would count its copies as exchanges. None: it could
+    /// not be loaded, and its fail policy is `open`.
     pub filters: Vec<Option<WasmFilter>>,
     /// The chains that differ from the running ones.
     pub chains: Vec<NextChain>,

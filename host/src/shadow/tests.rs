@@ -41,7 +41,7 @@ impl Default for Told {
 fn entering(queue: &Arc<Queue>, length: BodyLength) -> (Box<Exchange>, Box<Recording>) {
     let mut exchange = Box::<Exchange>::default();
     exchange.request.target.push_str("/a/b?token=secret");
-    exchange.request.authority.push_str("h");
+    exchange.request.authority.push('h');
     exchange.listener = Arc::from("inbound");
     exchange.route = Arc::from("app");
     let recorder = Recorder::new(queue.clone(), 0);
