@@ -29,6 +29,7 @@ mod quarantine;
 mod routing;
 mod scaffold;
 mod served_cases;
+mod state;
 mod swap;
 mod timeouts;
 mod truncation;

@@ -11,7 +11,7 @@ use crate::wasm::compile::COMPONENT_BYTES_MAX;
 use crate::wasm::{
     self, CacheError, CompileLimits, Compiler, FilterCode, FilterSpec, Grants, LoadError, Prepared,
 };
-use crate::{chain as filter_chain, wasm::cache::CacheCounters};
+use crate::{chain as filter_chain, chain::Hook, wasm::cache::CacheCounters};
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
 use std::io;
@@ -213,7 +213,7 @@ pub(super) fn located(loaded: &Loaded, filter: &config::Filter, error: &LoadErro
         LoadError::NotGranted { .. } => {
             loaded.locate(&format!("filter.{name}.grants"), chain(error))
         }
-        LoadError::ConfigureFailed { .. } => {
+        LoadError::ConfigureFailed { hook: Hook::Configure | Hook::WantedHooks, .. } => {
             loaded.locate(&format!("filter.{name}.config"), chain(error))
         }
         _ => loaded.locate(&format!("filter.{name}.source"), chain(error)),

@@ -4,10 +4,12 @@
 //! A rollout has two whole configurations, the running one and its candidate, which differ in chains
 //! and filters only; the unit is the chain of a route. `plan` says how far and how fast, `arm` counts
 //! what each side does, `judge` compares the two, `control` is what people and the admin interface
-//! may ask for. Knows no sockets, no components and no TOML: `reload` drives it.
+//! may ask for, `store` keeps on disk what outlives the process. Knows no sockets, no components and
+//! no TOML: `reload` drives it.
 
 pub mod control;
 pub mod judge;
 pub mod plan;
+pub mod store;
 
 pub use plan::{Hold, Plan, Share, Stage, Step, Sticky};

@@ -53,7 +53,7 @@ impl Overlay {
 fn live(written: &Written, key: &str, now: u64, space: &Space) -> Option<Entry> {
     match written.get(key) {
         Some(entry) => entry.clone().filter(|entry| entry.end > now),
-        None => space.copy(key, now),
+        None => space.entry(key, now),
     }
 }
 
@@ -63,7 +63,7 @@ fn has_room(written: &mut Written, key: &str, now: u64, space: &Space, entries_m
         return true;
     }
     written.retain(|key, entry| {
-        entry.as_ref().is_some_and(|entry| entry.end > now) || space.copy(key, now).is_some()
+        entry.as_ref().is_some_and(|entry| entry.end > now) || space.entry(key, now).is_some()
     });
     written.len() < entries_max
 }
