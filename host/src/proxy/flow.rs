@@ -106,12 +106,14 @@ impl<'a> Flow<'a> {
         }
     }
 
-    /// With a recording for a shadow, if there is to be one.
-    pub fn recorded(self, mut recording: Option<Box<Recording>>) -> Self {
-        if let Some(recording) = recording.as_mut().filter(|_| self.long_lived) {
-            recording.heads_only();
+    /// Takes over what was recorded of it for a shadow, if it is to be recorded.
+    pub fn go_on_recording(&self, recording: Option<Box<Recording>>) {
+        if let Some(mut recording) = recording {
+            if self.long_lived {
+                recording.heads_only();
+            }
+            *self.recording.borrow_mut() = Some(recording);
         }
-        Flow { recording: RefCell::new(recording), ..self }
     }
 
     /// Has the recording, where there is one, take something down.

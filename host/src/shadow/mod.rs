@@ -165,6 +165,7 @@ fn replay_all(
 ) {
     for message in records {
         let Message::Replay(record) = message else { return };
+        queue.taken();
         if queue.is_stopped() {
             return;
         }

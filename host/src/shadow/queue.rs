@@ -25,6 +25,8 @@ pub(super) enum Message {
 /// The end of the queue that workers see.
 pub(super) struct Queue {
     sender: SyncSender<Message>,
+    /// Records in it, and one that is about to be.
+    waiting: AtomicUsize,
     used: AtomicUsize,
     skipped: AtomicU64,
     stopped: AtomicBool,
@@ -34,8 +36,18 @@ impl Queue {
     /// Both ends of a queue.
     pub(super) fn new() -> (Arc<Self>, Receiver<Message>) {
         let (sender, receiver) = sync_channel(RECORDS_MAX);
-        let (used, skipped, stopped) = Default::default();
-        (Arc::new(Queue { sender, used, skipped, stopped }), receiver)
+        let (waiting, used, skipped, stopped) = Default::default();
+        (Arc::new(Queue { sender, waiting, used, skipped, stopped }), receiver)
+    }
+
+    /// Would a record be skipped now? Then it need not be begun.
+    pub(super) fn is_full(&self) -> bool {
+        self.waiting.load(Ordering::Relaxed) >= RECORDS_MAX
+    }
+
+    /// A record was taken out.
+    pub(super) fn taken(&self) {
+        self.waiting.fetch_sub(1, Ordering::Relaxed);
     }
 
     /// No bytes yet, for a new record.
@@ -45,9 +57,13 @@ impl Queue {
 
     /// Hands over a record, or skips it.
     pub(super) fn hand_over(&self, record: Box<Record>) {
+        self.waiting.fetch_add(1, Ordering::Relaxed);
         match self.sender.try_send(Message::Replay(record)) {
             Ok(()) => {}
-            Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => self.skip(),
+            Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => {
+                self.taken();
+                self.skip();
+            }
         }
     }
 
@@ -130,10 +146,12 @@ mod tests {
     fn records_beyond_the_limit_are_skipped_and_counted() {
         let (queue, receiver) = Queue::new();
         for handed in 1..=RECORDS_MAX + 1 {
+            assert_eq!(queue.is_full(), handed > RECORDS_MAX, "{handed}");
             queue.hand_over(Box::new(Record::empty(queue.room())));
             assert_eq!(queue.skipped(), u64::from(handed > RECORDS_MAX), "{handed}");
         }
-        assert_eq!(receiver.try_iter().count(), RECORDS_MAX);
+        assert_eq!(receiver.try_iter().inspect(|_| queue.taken()).count(), RECORDS_MAX);
+        assert!(!queue.is_full());
     }
 
     #[test]

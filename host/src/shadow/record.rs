@@ -43,11 +43,13 @@ impl Recorder {
         length: BodyLength,
         began: Instant,
     ) -> Option<Box<Recording>> {
-        let mut record = Record::empty(self.queue.room());
-        if !record.room.take(RECORD_BYTES + request_bytes(&exchange.request)) {
+        let mut room = self.queue.room();
+        let bytes = RECORD_BYTES + request_bytes(&exchange.request);
+        if self.queue.is_full() || !room.take(bytes) {
             self.queue.skip();
             return None;
         }
+        let mut record = Record::empty(room);
         record.chain = self.chain;
         record.wall = exchange.now();
         record.client = exchange.client;
@@ -503,6 +505,16 @@ mod tests {
         assert_eq!(fixture.queue.skipped(), 1);
         drop(fixture.finish(recording));
         assert!(others.take(head), "all came back");
+    }
+
+    #[test]
+    fn an_exchange_that_finds_a_full_queue_is_not_begun() {
+        let mut fixture = Fixture::new();
+        for _ in 0..crate::shadow::queue::RECORDS_MAX {
+            fixture.queue.hand_over(Box::new(Record::empty(fixture.queue.room())));
+        }
+        assert!(fixture.begin(BodyLength::None).is_none());
+        assert_eq!(fixture.queue.skipped(), 1);
     }
 
     #[test]
