@@ -5,8 +5,9 @@ use std::path::{Path, PathBuf};
 
 /// A module of the host, and the others it may use.
 const ALLOWED: &[(&str, &[&str])] = &[
-    ("config", &["http", "rollout"]),
+    ("config", &["http", "rollout", "units"]),
     ("http", &[]),
+    ("units", &[]),
     ("shutdown", &[]),
     ("capability", &[]),
     ("io", &[]),
@@ -17,7 +18,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("telemetry", &["capability", "chain"]),
     ("wasm", &["capability", "chain", "http", "private", "telemetry"]),
     ("upstream", &["config", "http1", "http2", "io", "telemetry"]),
-    ("rollout", &["private", "telemetry"]),
+    ("rollout", &["private", "telemetry", "units"]),
     ("shadow", &["capability", "chain", "http", "rollout", "telemetry", "wasm"]),
     ("snapshot", &["config", "rollout", "shutdown", "telemetry", "wasm"]),
     (

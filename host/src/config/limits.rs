@@ -9,7 +9,7 @@ use serde_json::{Map, Value};
 
 use super::reader::TableReader;
 use super::spec::{Key, Kind, Limit, Presence, Table, Unit};
-use super::units;
+use crate::units;
 
 /// Bytes of a configuration file.
 pub const CONFIG_FILE_BYTES_MAX: usize = 1 << 20;
@@ -18,6 +18,12 @@ pub const REFERENCED_FILE_BYTES_MAX: usize = 64 << 10;
 /// Bytes of the path of a key in a filter's `config`, as in `rules[2].set.name`; bounds how deep
 /// tables nest.
 pub const CONFIG_KEY_PATH_BYTES_MAX: usize = 1 << 10;
+/// Bytes of the path of a Unix socket: the kernel's structure has one more, for its end.
+pub const SOCKET_PATH_BYTES_MAX: usize = 107;
+/// The fewest characters of the admin's token.
+pub const TOKEN_CHARS_MIN: usize = 16;
+/// The most characters of the admin's token.
+pub const TOKEN_CHARS_MAX: usize = 1_024;
 /// Listeners of a file.
 pub const LISTENERS_MAX: usize = 64;
 /// Routes of a listener.
@@ -36,6 +42,10 @@ pub const FILTERS_MAX: usize = 1_000;
 pub const CHAIN_FILTERS_MAX: usize = 32;
 /// Bytes of a name of a listener, route, upstream or filter.
 pub const NAME_BYTES_MAX: usize = 64;
+/// Bytes of the name of a version of a filter.
+pub const VERSION_BYTES_MAX: usize = 64;
+/// Fields that the comparison of a shadow leaves out.
+pub const IGNORED_HEADERS_MAX: usize = 100;
 /// Bytes of a filter's `config` table as JSON text.
 pub const FILTER_CONFIG_BYTES_MAX: usize = 256 << 10;
 /// Notes of one exchange.
@@ -262,6 +272,14 @@ limits! {
         time: duration = s(60), s(1) => h(1);
         /// Memory of the process.
         memory: size = gib(2), mib(64) => gib(64);
+    }
+}
+
+limits! {
+    /// What counts as worse, in a rollout.
+    JudgeLimits {
+        /// Exchanges of the candidate in a step before it can be promoted.
+        samples_min: count = 100, 1 => 1_000_000;
     }
 }
 

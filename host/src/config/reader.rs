@@ -13,8 +13,8 @@ use toml::de::{DeInteger, DeTable, DeValue};
 use super::expand::Syntax;
 use super::problems::{Context, Span};
 use super::spec::{Key, Kind, Limit, Presence, Table, Unit};
-use super::units::{UnitError, parse_duration, parse_size};
-use super::words::{did_you_mean, join, name_problem, quoted, shortened};
+use super::words::{did_you_mean, join, name_problem, quoted, shortened, version_problem};
+use crate::units::{UnitError, parse_duration, parse_size};
 
 /// A value of the parsed file.
 pub(super) type Node<'t> = Spanned<DeValue<'t>>;
@@ -136,6 +136,13 @@ impl<'c, 't> TableReader<'c, 't> {
         self.as_name(name, self.node(name)?)
     }
 
+    /// What people call a version, valid as such; none: absent or unusable.
+    pub(super) fn version(&self, name: &str) -> Option<Text> {
+        let Kind::Version = self.kind(name) else { unreachable_kind(name) };
+        let node = self.node(name)?;
+        self.as_written(name, node, "the name of a version", "version", version_problem)
+    }
+
     /// A list of names, those that are valid.
     pub(super) fn names(&self, name: &str) -> Vec<Text> {
         let Kind::Names { max } = self.kind(name) else { unreachable_kind(name) };
@@ -148,13 +155,18 @@ impl<'c, 't> TableReader<'c, 't> {
         items.filter_map(|item| self.as_name(name, item)).collect()
     }
 
-    /// One of a few words.
+    /// One of a few words; the default where it is absent.
     pub(super) fn choice(&self, name: &str) -> &'static str {
+        self.choice_if_any(name).unwrap_or_else(|| unreachable_kind(name))
+    }
+
+    /// One of a few words; none: there is no default, and it is absent or unusable.
+    pub(super) fn choice_if_any(&self, name: &str) -> Option<&'static str> {
         let Kind::Choice { values, default } = self.kind(name) else { unreachable_kind(name) };
         let Some(node) = self.node(name) else { return default };
         let Some(text) = self.expanded(name, node, join(&self.path, name)) else { return default };
         if let Some(value) = values.iter().find(|value| **value == text.value) {
-            return value;
+            return Some(value);
         }
         let help = Some(&text)
             .filter(|text| !text.secret)
@@ -383,12 +395,25 @@ impl<'c, 't> TableReader<'c, 't> {
     }
 
     fn as_name(&self, key: &str, node: &Node<'_>) -> Option<Text> {
+        self.as_written(key, node, "a name", "name", name_problem)
+    }
+
+    /// A string without references that `problem` has nothing against. `expected` and `noun` are
+    /// what messages call it.
+    fn as_written(
+        &self,
+        key: &str,
+        node: &Node<'_>,
+        expected: &str,
+        noun: &str,
+        problem: fn(&str) -> Option<(&'static str, String)>,
+    ) -> Option<Text> {
         let DeValue::String(raw) = node.get_ref() else {
-            self.wrong_type(key, node, "a name");
+            self.wrong_type(key, node, expected);
             return None;
         };
-        if let Some((problem, help)) = name_problem(raw) {
-            let message = format!("`{}` is no name: {problem}", shortened(raw));
+        if let Some((problem, help)) = problem(raw) {
+            let message = format!("`{}` is no {noun}: {problem}", shortened(raw));
             self.context.error(node.span(), message, help);
             return None;
         }

@@ -92,6 +92,7 @@ mod tests {
             methods: Vec::new(),
             headers: Vec::new(),
             chain: Vec::new(),
+            next_chain: None,
             upstream: 0,
         }
     }

@@ -169,7 +169,7 @@ impl Loader {
 }
 
 /// The component of a filter.
-fn read(loaded: &Loaded, filter: &config::Filter) -> Result<Cow<'static, [u8]>, Diagnostic> {
+fn read<'f>(loaded: &Loaded, filter: &'f config::Filter) -> Result<Cow<'f, [u8]>, Diagnostic> {
     let key = format!("filter.{}.source", filter.name);
     let problem = |message: String, help: &str| {
         let mut problem = loaded.locate(&key, message);
@@ -188,6 +188,7 @@ fn read(loaded: &Loaded, filter: &config::Filter) -> Result<Cow<'static, [u8]>, 
             let message = format!("failed to read component `{}`: {error}", path.display());
             problem(message, "build the filter, or correct the path; it is relative to this file")
         }),
+        FilterSource::Uploaded(upload) => Ok(Cow::Borrowed(upload.bytes())),
     }
 }
 
@@ -221,7 +222,17 @@ pub(super) fn located(loaded: &Loaded, filter: &config::Filter, error: &LoadErro
 }
 
 pub(crate) fn spec(filter: &config::Filter) -> FilterSpec {
-    let config::Filter { name, source: _, config, grants, limits, fail_policy, isolation } = filter;
+    let config::Filter {
+        name,
+        version: _,
+        source: _,
+        config,
+        grants,
+        limits,
+        fail_policy,
+        isolation,
+        next: _,
+    } = filter;
     let config::Grants { log, clock, random, metrics, kv, rate_limit } = grants;
     FilterSpec {
         name: name.clone(),

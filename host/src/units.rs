@@ -1,5 +1,5 @@
 //! Durations and sizes as people write them: `5ms`, `64KiB`. Whole numbers only, so that a value
-//! reads back as it was written.
+//! reads back as it was written. What the configuration and the command line have in common.
 //!
 //! Knows nothing of keys, ranges or files.
 
@@ -15,7 +15,7 @@ const SIZE_UNITS: [(&str, u64); 4] =
 
 /// What is wrong with a duration or a size.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum UnitError {
+pub enum UnitError {
     /// It does not begin with a whole number.
     NoNumber,
     /// The number has no unit.
@@ -27,27 +27,27 @@ pub(super) enum UnitError {
 }
 
 /// Microseconds of `250us`, `5ms`, `30s`, `10m`, `1h`.
-pub(super) fn parse_duration(text: &str) -> Result<u64, UnitError> {
+pub fn parse_duration(text: &str) -> Result<u64, UnitError> {
     parse(text, &TIME_UNITS)
 }
 
 /// Bytes of `512B`, `64KiB`, `32MiB`, `1GiB`.
-pub(super) fn parse_size(text: &str) -> Result<u64, UnitError> {
+pub fn parse_size(text: &str) -> Result<u64, UnitError> {
     parse(text, &SIZE_UNITS)
 }
 
 /// The shortest way to write `micros`.
-pub(super) fn format_duration(micros: u64) -> String {
+pub fn format_duration(micros: u64) -> String {
     if micros == 0 { "0s".to_owned() } else { format(micros, &TIME_UNITS) }
 }
 
 /// The shortest way to write `bytes`.
-pub(super) fn format_size(bytes: u64) -> String {
+pub fn format_size(bytes: u64) -> String {
     if bytes == 0 { "0B".to_owned() } else { format(bytes, &SIZE_UNITS) }
 }
 
 /// Microseconds of a duration; finer parts are cut.
-pub(super) fn micros(duration: Duration) -> u64 {
+pub fn micros(duration: Duration) -> u64 {
     u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
 }
 
