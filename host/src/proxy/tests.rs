@@ -86,6 +86,7 @@ fn listener(filters: Vec<Scripted>, address: SocketAddr) -> (Listener, Records) 
             methods: Vec::new(),
             headers: Vec::new(),
             chain: Vec::new(),
+            next_chain: None,
             upstream: 0,
         },
         chain: Rc::new(chain(filters)),
