@@ -19,4 +19,6 @@ pub use filter::{
 pub use run::{CHAIN_FILTERS_MAX, Chain, ClosedFailure, Members, Progress, Verdict};
 
 #[cfg(test)]
+pub(crate) mod testing;
+#[cfg(test)]
 mod tests;

@@ -5,6 +5,7 @@ use super::reply::Fault;
 use super::route::{Listener, Route, Side};
 use crate::chain::{Exchange, Members, Outcome};
 use crate::rollout::arm::Ended;
+use crate::shadow::record::Finish;
 use crate::telemetry::WorkerLog;
 use crate::telemetry::access_log::Served;
 use std::net::SocketAddr;
@@ -63,6 +64,11 @@ impl Record<'_> {
         if let Some(side) = &way.side {
             let local_reply = flow.local_reply.get();
             side.arm.record(self.worker, &ended(side, failed, local_reply, exchange, &outcome));
+        }
+        if let Some(recording) = flow.recording.into_inner() {
+            let failed_closed = fault == Some(Fault::FilterFailed);
+            let (failed, outcome) = (!failed.is_empty(), outcome.clone());
+            recording.finish(exchange, Finish { failed, failed_closed, outcome });
         }
         let endpoint = flow.endpoint.get();
         self.log(listener, exchange, &outcome, Some(&route.upstream.name), endpoint);

@@ -7,6 +7,7 @@ use crate::http::{Name, RequestHead, ResponseHead};
 use crate::http1::HeadLimits;
 use crate::http2::Http2Limits;
 use crate::rollout::{Arm, Choice};
+use crate::shadow::Recorder;
 use crate::telemetry::{ListenerStats, RouteStats};
 use crate::upstream::Upstream;
 use http::HeaderName;
@@ -48,6 +49,8 @@ pub struct Route {
     pub upstream: Rc<Upstream>,
     /// Counters.
     pub stats: Arc<RouteStats>,
+    /// While another chain is tried on copies of its exchanges: where these are recorded.
+    pub shadow: Option<Recorder>,
 }
 
 /// One way through a route.
