@@ -4,8 +4,10 @@
 //! the filter instances and sockets built for it ahead of time, the first time it sees it
 //! (`worker::Worker::refresh`). While a rollout is on, the [`Candidate`] is part of it.
 
+use crate::chain::Members;
 use crate::config::Config;
 use crate::rollout::{Arm, Share, Stage, Sticky};
+use crate::shadow::Shadow;
 use crate::shutdown::Shutdown;
 use crate::telemetry::{AccessLog, Metrics};
 use crate::wasm::{Prepared, WasmFilter};
@@ -51,6 +53,8 @@ pub struct Candidate {
     pub running: Arc<Arm>,
     /// Counts what the candidate does.
     pub next: Arc<Arm>,
+    /// In a shadow step: where copies of exchanges go.
+    pub shadow: Option<Arc<Shadow>>,
 }
 
 impl Candidate {
@@ -61,6 +65,32 @@ impl Candidate {
             Stage::Shadow | Stage::Full => None,
         }
     }
+}
+
+/// The filters of a route's chain, by the places of listener and route; those that could not be loaded
+/// are left out.
+pub fn versions<'f>(
+    config: &Config,
+    filters: &'f [Option<Arc<Prepared>>],
+    (listener, route): (usize, usize),
+) -> Vec<&'f Arc<Prepared>> {
+    let chain = &config.listeners[listener].routes[route].chain;
+    chain.iter().filter_map(|index| filters[*index].as_ref()).collect()
+}
+
+/// The filters of each chain that the other does not have; in chains that differ in their order only,
+/// all of them. None: the chains are the same.
+pub fn differences(one: &[&Arc<Prepared>], other: &[&Arc<Prepared>]) -> Option<(Members, Members)> {
+    let has = |all: &[&Arc<Prepared>], it: &Arc<Prepared>| all.iter().any(|o| Arc::ptr_eq(o, it));
+    let only = |these: &[&Arc<Prepared>], those: &[&Arc<Prepared>]| -> Members {
+        (0..these.len()).filter(|at| !has(those, these[*at])).collect()
+    };
+    let (one_only, other_only) = (only(one, other), only(other, one));
+    if !one_only.is_empty() || !other_only.is_empty() {
+        return Some((one_only, other_only));
+    }
+    let same = one.iter().zip(other).all(|(a, b)| Arc::ptr_eq(a, b));
+    (!same).then(|| ((0..one.len()).collect(), (0..other.len()).collect()))
 }
 
 /// What one worker gets of a generation.

@@ -20,7 +20,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("upstream", &["config", "http1", "http2", "io", "telemetry"]),
     ("rollout", &["private", "telemetry", "units"]),
     ("shadow", &["capability", "chain", "http", "rollout", "telemetry", "wasm"]),
-    ("snapshot", &["config", "rollout", "shutdown", "telemetry", "wasm"]),
+    ("snapshot", &["chain", "config", "rollout", "shadow", "shutdown", "telemetry", "wasm"]),
     (
         "proxy",
         &[
@@ -58,7 +58,17 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("admin", &["http", "http1", "io", "rollout", "telemetry"]),
     (
         "reload",
-        &["capability", "chain", "config", "rollout", "shutdown", "snapshot", "telemetry", "wasm"],
+        &[
+            "capability",
+            "chain",
+            "config",
+            "rollout",
+            "shadow",
+            "shutdown",
+            "snapshot",
+            "telemetry",
+            "wasm",
+        ],
     ),
     ("cases", &["capability", "chain", "config", "http", "proxy", "reload", "telemetry", "wasm"]),
 ];

@@ -184,3 +184,45 @@ async fn a_stream_outlives_every_step() {
     let data = frame.expect("there is more").expect("it is whole").into_data();
     assert_eq!(data.expect("it is data"), "still");
 }
+
+#[tokio::test]
+async fn a_shadow_sees_copies_and_nobody_sees_it() {
+    let origin = Origin::echo().await;
+    let rollout = "steps = [\"shadow\", \"full\"]\nversion_header = \"x-filters\"";
+    let sidecar = versions(&origin, rollout).start().await;
+    step(&sidecar, 1).await;
+    let mut client = sidecar.connect(Protocol::Http1).await;
+    for _ in 0..50 {
+        assert_eq!(client.get("/shown?secret=1").await.header("x-version"), "a");
+    }
+    let copies = "pillion_rollout_shadow_total";
+    sidecar.metric_is(copies, &["result=\"headers\""], |count| count == 50.0).await;
+    let reply = sidecar.admin("/rollout").await.text();
+    assert!(reply.contains("x-version") && reply.contains("/shown"), "{reply}");
+    assert!(!reply.contains("secret"), "{reply}");
+    assert!(!reply.contains("x-filters"), "the host's own field is not compared: {reply}");
+}
+
+#[tokio::test]
+async fn a_shadow_that_traps_is_rolled_back_and_no_request_has_failed() {
+    let origin = Origin::echo().await;
+    let sidecar = Sidecar::new()
+        .origin(&origin)
+        .filter("version", &guest("version-a"), "")
+        .tables(&format!("[filter.panic]\nsource = {:?}", guest("panic")))
+        .route("next = { chain = [\"version\", \"panic\"] }")
+        .tables("[rollout]\nsteps = [\"shadow\", \"full\"]")
+        .start()
+        .await;
+    step(&sidecar, 1).await;
+    let mut client = sidecar.connect(Protocol::Http1).await;
+    until("the end of the rollout", async || {
+        for _ in 0..20 {
+            let request = client.request(Method::GET, "/").header("x-poison", "1");
+            let reply = client.fetch(request.body(empty()).expect("it is valid")).await;
+            assert_eq!((reply.status, reply.header("x-version")), (200, "a"));
+        }
+        (state(&sidecar).await == "rolled_back").then_some(())
+    })
+    .await;
+}

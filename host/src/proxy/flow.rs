@@ -271,7 +271,7 @@ impl<'a> Flow<'a> {
                 Direction::Request => Hook::OnRequestTrailers,
                 Direction::Response => Hook::OnResponseTrailers,
             };
-            let touched = pass.is_some() || self.route.chain.has(hook);
+            let touched = pass.is_some() || self.way.chain.has(hook);
             recording.arrived(direction, &frame, touched);
         });
         let (chunk, ending) = match frame {

@@ -10,6 +10,7 @@ use crate::telemetry::{CacheLookup, Metrics};
 use crate::wasm::compile::COMPONENT_BYTES_MAX;
 use crate::wasm::{
     self, CacheError, CompileLimits, Compiler, FilterCode, FilterSpec, Grants, LoadError, Prepared,
+    WasmFilter,
 };
 use crate::{chain as filter_chain, chain::Hook, wasm::cache::CacheCounters};
 use std::borrow::Cow;
@@ -18,7 +19,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
-use std::time::Instant;
+use std::time::{Instant, SystemTime};
 
 /// What a filter version is: two with the same identity cannot be told apart.
 pub(super) type Identity = blake3::Hash;
@@ -114,6 +115,38 @@ impl Loader {
         problems.or(all)
     }
 
+    /// The filters of `loaded` that are `wanted`, for a shadow: what they write is kept apart, and
+    /// nobody is shown their numbers.
+    pub(super) fn load_for_shadow(
+        &mut self,
+        loaded: &Loaded,
+        wanted: impl Fn(usize) -> bool,
+    ) -> Result<Vec<Option<WasmFilter>>, Problems> {
+        let state = self.capabilities.shadow();
+        let unseen = Metrics::new(0, SystemTime::now());
+        let mut problems = Problems::default();
+        let mut all = Vec::new();
+        for (index, filter) in loaded.config.filters.iter().enumerate() {
+            if !wanted(index) {
+                all.push(None);
+                continue;
+            }
+            let read = self.read_hashed(loaded, filter);
+            let code = read.and_then(|(bytes, hash)| self.code(loaded, filter, &bytes, hash));
+            let made = code.and_then(|code| {
+                let prepared = Prepared::build(spec(filter), code, &state, &unseen);
+                let made =
+                    prepared.and_then(|prepared| prepared.instantiate_for_worker(usize::MAX));
+                made.map_err(|error| located(loaded, &filter.name, &error))
+            });
+            match made {
+                Ok(made) => all.push(Some(made)),
+                Err(problem) => problems.push(problem),
+            }
+        }
+        problems.or(all)
+    }
+
     /// Content hashes of the files that were read since this was last asked.
     pub(super) fn take_files_read(&mut self) -> BTreeMap<PathBuf, blake3::Hash> {
         std::mem::take(&mut self.read)
@@ -155,20 +188,28 @@ impl Loader {
         if let Some(known) = self.prepared.get(&key).and_then(Weak::upgrade) {
             return Ok(known);
         }
-        let known = self.code.get(&hash).and_then(Weak::upgrade);
-        let code = match known {
-            Some(code) => code,
-            None => {
-                let code = self.compiler.load(&filter.name, &bytes);
-                let code = code.map_err(|error| located(loaded, &filter.name, &error))?;
-                self.code.insert(hash, Arc::downgrade(&code));
-                code
-            }
-        };
+        let code = self.code(loaded, filter, &bytes, hash)?;
         let prepared = Prepared::build(spec, code, &self.capabilities, &self.metrics)
             .map_err(|error| located(loaded, &filter.name, &error))?;
         self.prepared.insert(key, Arc::downgrade(&prepared));
         Ok(prepared)
+    }
+
+    /// The code of a component, which is compiled only if nobody has it.
+    fn code(
+        &mut self,
+        loaded: &Loaded,
+        filter: &config::Filter,
+        bytes: &[u8],
+        hash: blake3::Hash,
+    ) -> Result<Arc<FilterCode>, Diagnostic> {
+        if let Some(known) = self.code.get(&hash).and_then(Weak::upgrade) {
+            return Ok(known);
+        }
+        let code = self.compiler.load(&filter.name, bytes);
+        let code = code.map_err(|error| located(loaded, &filter.name, &error))?;
+        self.code.insert(hash, Arc::downgrade(&code));
+        Ok(code)
     }
 
     fn read_hashed<'f>(

@@ -18,6 +18,7 @@ mod memory;
 mod problems;
 mod resolve;
 mod rollouts;
+mod shadowing;
 mod sockets;
 mod thread;
 pub(crate) mod watch;

@@ -6,19 +6,20 @@
 
 use super::build::{self, Filters, Staged};
 use super::full::{self, Full, Trial};
-use super::problems::Problems;
 use super::thread::Reload;
-use super::{Cause, lock};
+use super::{Cause, lock, shadowing};
 use crate::config::{self, Candidate, Difference, Loaded};
 use crate::rollout::arm::since;
 use crate::rollout::control::{Change, Origin, Progress, Refusal, RolloutId, RolloutStatus};
-use crate::rollout::judge::{Counts, Judge, Window};
+use crate::rollout::judge::{Counts, Differences, Judge, Window};
 use crate::rollout::store::{InProgress, OnTop, PinnedRecord, PromotedNext};
 use crate::rollout::{Arm, Driver, Effect, Plan, Stage};
+use crate::shadow::Shadow;
 use crate::shutdown;
 use crate::snapshot::{self, Snapshot};
 use crate::telemetry::{RolloutEnd, RolloutNumbers, SideNumbers};
 use crate::wasm::Prepared;
+use std::fmt::Display;
 use std::hash::RandomState;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
@@ -43,6 +44,10 @@ pub(super) struct Rollout {
     salt: RandomState,
     running: Arc<Arm>,
     next: Arc<Arm>,
+    /// In a shadow step.
+    shadow: Option<Arc<Shadow>>,
+    /// The last exchanges that differed, of the latest shadow step.
+    samples: Vec<String>,
     /// What both sides had counted when the step began.
     before: (Counts, Counts),
     began: SystemTime,
@@ -139,6 +144,8 @@ impl Reload {
             salt: RandomState::new(),
             running: Arc::new(Arm::new(workers)),
             next: Arc::new(Arm::new(workers)),
+            shadow: None,
+            samples: Vec::new(),
             before: Default::default(),
             began: now,
             step_began: now,
@@ -158,6 +165,9 @@ impl Reload {
         let running = self.shared.snapshot.load_full();
         let Some(rollout) = &mut self.rollout else { return };
         let window = rollout.window(now, &running);
+        if let Some(shadow) = &rollout.shadow {
+            rollout.samples = shadow.samples();
+        }
         let verdict = rollout.judge.look(&window);
         let effect = rollout.driver.tick(now, verdict);
         self.show(&window);
@@ -195,11 +205,20 @@ impl Reload {
         let Some(rollout) = &mut self.rollout else { return };
         rollout.begin_step();
         let started = Instant::now();
-        // Before it is in force: a process that is killed from here on was in this step.
-        let running = self.history.state().last_full().map_or(0, |full| full.generation);
-        let in_progress = rollout.in_progress(stage, running);
-        self.history.update(|state| state.in_progress = Some(in_progress));
         let running = self.shared.snapshot.load_full();
+        rollout.shadow = None;
+        if stage == Stage::Shadow {
+            let (loaded, filters) = (&rollout.loaded, &rollout.filters);
+            let ignored = &rollout.driver.plan().ignored_headers;
+            match shadowing::start(&mut self.loader, &running, loaded, filters, ignored) {
+                Ok(shadow) => rollout.shadow = Some(shadow),
+                Err(why) => return self.cannot_start(&why),
+            }
+        }
+        // Before it is in force: a process that is killed from here on was in this step.
+        let full = self.history.state().last_full().map_or(0, |full| full.generation);
+        let in_progress = rollout.in_progress(stage, full);
+        self.history.update(|state| state.in_progress = Some(in_progress));
         let staged = Staged::of(&running, Some(rollout.candidate(stage)));
         let (now, workers) = ((&*running, &self.listening), self.loader.workers());
         let snapshot = match build::staged(now, staged, workers, &rollout.loaded) {
@@ -258,7 +277,7 @@ impl Reload {
         self.tell_end(RolloutEnd::Promoted, status);
     }
 
-    fn cannot_start(&mut self, problems: &Problems) {
+    fn cannot_start(&mut self, problems: &dyn Display) {
         self.end_rollout(Ending::Judged(format!("the candidate cannot be started: {problems}")));
     }
 
@@ -365,6 +384,7 @@ impl Rollout {
             salt: self.salt.clone(),
             running: self.running.clone(),
             next: self.next.clone(),
+            shadow: self.shadow.clone(),
         }
     }
 
@@ -392,11 +412,18 @@ impl Rollout {
     /// Both sides since the step began.
     fn window(&self, now: Instant, running: &Snapshot) -> Window {
         let (running_only, next_only) = memory(&running.filters, &self.filters);
+        let (next, shadow) = match &self.shadow {
+            None => (since(&self.before.1, &self.next.counts(next_only)), None),
+            Some(shadow) => {
+                let (next, differences) = shadow.counts();
+                (next, Some(differences))
+            }
+        };
         Window {
             elapsed: now.saturating_duration_since(self.driver.began()),
             running: since(&self.before.0, &self.running.counts(running_only)),
-            next: since(&self.before.1, &self.next.counts(next_only)),
-            shadow: None,
+            next,
+            shadow,
         }
     }
 
@@ -412,7 +439,7 @@ impl Rollout {
             share: f64::from(share) / 1e6,
             running: numbers(&self.running.counts(0)),
             next: numbers(&self.next.counts(0)),
-            shadow: Vec::new(),
+            shadow: self.shadow.as_ref().map(|it| results(it.counts().1)).unwrap_or_default(),
         }
     }
 
@@ -429,10 +456,24 @@ impl Rollout {
             running: window.running.clone(),
             next: window.next.clone(),
             shadow: window.shadow,
-            samples: Vec::new(),
+            samples: self.samples.clone(),
             verdict: self.driver.said().to_owned(),
         }
     }
+}
+
+fn results(differences: Differences) -> Vec<(&'static str, u64)> {
+    let Differences { compared: _, skipped, same, status, headers, body, failed, slower } =
+        differences;
+    vec![
+        ("same", same),
+        ("status", status),
+        ("headers", headers),
+        ("body", body),
+        ("failed", failed),
+        ("slower", slower),
+        ("skipped", skipped),
+    ]
 }
 
 fn numbers(counts: &Counts) -> SideNumbers {

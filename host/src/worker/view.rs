@@ -4,13 +4,13 @@
 //! A filter version that the worker has had in the generation before goes on with its instance. Knows
 //! nothing of connections and sockets.
 
-use crate::chain::{Chain, Filter, Members};
+use crate::chain::{Chain, Filter};
 use crate::config;
 use crate::http1::HeadLimits;
 use crate::http2::Http2Limits;
 use crate::proxy::route::{Listener, Route, Side, Way};
 use crate::rollout::{Arm, Choice};
-use crate::snapshot::{Candidate, Snapshot};
+use crate::snapshot::{Candidate, Snapshot, differences, versions};
 use crate::telemetry::Metrics;
 use crate::telemetry::counters::NO_ROUTE;
 use crate::upstream::{Endpoints, Upstream};
@@ -45,7 +45,9 @@ impl View {
             .collect();
         let route = |place: (usize, usize), listener: &str, config: &config::Route| {
             let (running, next) = ways(snapshot, place, &instances);
+            let shadow = snapshot.candidate.as_ref().and_then(|it| it.shadow.as_ref());
             Route {
+                shadow: shadow.and_then(|shadow| shadow.recorder(listener, &config.name)),
                 running,
                 next,
                 upstream: upstreams[config.upstream].clone(),
@@ -145,10 +147,9 @@ fn ways(
         return (way(&running, None), None);
     };
     let next = versions(&candidate.config, &candidate.filters, place);
-    let (running_only, next_only) = differences(&running, &next);
-    if running_only.is_empty() && next_only.is_empty() {
+    let Some((running_only, next_only)) = differences(&running, &next) else {
         return (way(&running, None), None);
-    }
+    };
     let side = |arm: &Arc<Arm>, differs| Some(Side { arm: arm.clone(), differs });
     let running = way(&running, side(&candidate.running, running_only));
     let choice = candidate.share().map(|share| {
@@ -157,32 +158,6 @@ fn ways(
         (choice, way(&next, side(&candidate.next, next_only)))
     });
     (running, choice)
-}
-
-/// The filters of a route's chain; those that could not be loaded are left out.
-fn versions<'f>(
-    config: &config::Config,
-    filters: &'f [Option<Arc<Prepared>>],
-    (listener, route): (usize, usize),
-) -> Vec<&'f Arc<Prepared>> {
-    let chain = &config.listeners[listener].routes[route].chain;
-    chain.iter().filter_map(|index| filters[*index].as_ref()).collect()
-}
-
-/// The filters of each chain that the other does not have. In chains that differ in their order only
-/// these are all of them.
-fn differences(one: &[&Arc<Prepared>], other: &[&Arc<Prepared>]) -> (Members, Members) {
-    let has = |all: &[&Arc<Prepared>], it: &Arc<Prepared>| all.iter().any(|o| Arc::ptr_eq(o, it));
-    let only = |these: &[&Arc<Prepared>], those: &[&Arc<Prepared>]| -> Members {
-        (0..these.len()).filter(|at| !has(those, these[*at])).collect()
-    };
-    let (mut one_only, mut other_only) = (only(one, other), only(other, one));
-    let same_order =
-        one.len() == other.len() && one.iter().zip(other).all(|(a, b)| Arc::ptr_eq(a, b));
-    if one_only.is_empty() && other_only.is_empty() && !same_order {
-        (one_only, other_only) = ((0..one.len()).collect(), (0..other.len()).collect());
-    }
-    (one_only, other_only)
 }
 
 /// The filters of a chain with their versions: `trace=0123456789ab; limit=ba9876543210(v2)`.
