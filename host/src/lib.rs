@@ -30,6 +30,7 @@ pub mod proxy;
 pub mod worker;
 
 pub mod rollout;
+pub mod shadow;
 pub mod snapshot;
 
 pub mod cases;

@@ -230,6 +230,7 @@ impl Worker {
             upstream: upstreams[config.upstream].clone(),
             stats: metrics.route(listener, &config.name),
             config: config.clone(),
+            shadow: None,
         };
         let listener = |config: &config::Listener| Listener {
             name: config.name.clone(),

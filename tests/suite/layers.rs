@@ -19,6 +19,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("wasm", &["capability", "chain", "http", "private", "telemetry"]),
     ("upstream", &["config", "http1", "http2", "io", "telemetry"]),
     ("rollout", &["private", "telemetry", "units"]),
+    ("shadow", &["capability", "chain", "http", "rollout", "telemetry", "wasm"]),
     ("snapshot", &["config", "rollout", "shutdown", "telemetry", "wasm"]),
     (
         "proxy",
@@ -30,6 +31,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "http2",
             "io",
             "rollout",
+            "shadow",
             "telemetry",
             "upstream",
             "worker",

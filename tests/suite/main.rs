@@ -17,6 +17,7 @@ mod h2c;
 mod h2c_limits;
 mod headers;
 mod inspect;
+mod judge;
 mod jwt;
 mod languages;
 mod layers;

@@ -72,6 +72,10 @@ const fn m(count: u64) -> u64 {
 const fn h(count: u64) -> u64 {
     m(count * 60)
 }
+/// So many hundredths of a percent.
+const fn percent(hundredths: u64) -> u64 {
+    hundredths * 100
+}
 const fn kib(count: u64) -> u64 {
     count << 10
 }
@@ -143,15 +147,19 @@ macro_rules! limits {
     (@type duration) => { Duration };
     (@type size) => { usize };
     (@type count) => { usize };
+    (@type percent) => { u64 };
     (@unit duration) => { Unit::Duration };
     (@unit size) => { Unit::Size };
     (@unit count) => { Unit::Count };
+    (@unit percent) => { Unit::Percent };
     (@from duration, $value:expr) => { Duration::from_micros($value) };
     (@from size, $value:expr) => { $value as usize };
     (@from count, $value:expr) => { $value as usize };
+    (@from percent, $value:expr) => { $value };
     (@dump duration, $value:expr) => { units::format_duration(units::micros($value)).into() };
     (@dump size, $value:expr) => { units::format_size($value as u64).into() };
     (@dump count, $value:expr) => { $value.into() };
+    (@dump percent, $value:expr) => { units::format_percent($value).into() };
 }
 
 limits! {
@@ -276,10 +284,41 @@ limits! {
 }
 
 limits! {
-    /// What counts as worse, in a rollout.
+    /// What counts as worse, in a rollout. A measure whose tolerance is its largest value informs and
+    /// does not decide.
     JudgeLimits {
-        /// Exchanges of the candidate in a step before it can be promoted.
+        /// Exchanges of the candidate, and of the running version, in a step before it can be promoted.
         samples_min: count = 100, 1 => 1_000_000;
+        /// The chance that a step rolls back a candidate that is within all tolerances.
+        error_chance: percent = percent(100), 1 => percent(5_000);
+        /// How much worse a candidate must be shown not to be, for a verdict to call it shown.
+        margin: percent = percent(100), 1 => percent(10_000);
+        /// Tolerated share of failed filters, to the running version's.
+        failures_ratio: percent = percent(12_500), percent(10_000) => percent(1_000_000);
+        /// Tolerated share of failed filters, whatever the running version's.
+        failures_share: percent = percent(10), 0 => percent(10_000);
+        /// Tolerated share of answers with 5xx, to the running version's.
+        errors_ratio: percent = percent(12_500), percent(10_000) => percent(1_000_000);
+        /// Tolerated share of answers with 5xx, whatever the running version's.
+        errors_share: percent = percent(10), 0 => percent(10_000);
+        /// Tolerated share of answers by filters, to the running version's.
+        local_replies_ratio: percent = percent(15_000), percent(10_000) => percent(1_000_000);
+        /// Tolerated share of answers by filters, whatever the running version's.
+        local_replies_share: percent = percent(500), 0 => percent(10_000);
+        /// How much longer exchanges may spend in filters, beside twice as long.
+        time: duration = us(100), 0 => h(1);
+        /// Tolerated memory of instances, to the running version's.
+        memory_ratio: percent = percent(20_000), percent(10_000) => percent(1_000_000);
+        /// Tolerated memory of instances beyond the running version's.
+        memory: size = mib(16), 0 => gib(64);
+        /// Tolerated share of copies in shadow with another status.
+        shadow_status: percent = percent(10_000), 0 => percent(10_000);
+        /// Tolerated share of copies in shadow with other fields.
+        shadow_headers: percent = percent(10_000), 0 => percent(10_000);
+        /// Tolerated share of copies in shadow with another body.
+        shadow_body: percent = percent(10_000), 0 => percent(10_000);
+        /// Tolerated share of copies in shadow that are slower.
+        shadow_slower: percent = percent(10_000), 0 => percent(10_000);
     }
 }
 

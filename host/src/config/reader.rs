@@ -14,7 +14,7 @@ use super::expand::Syntax;
 use super::problems::{Context, Span};
 use super::spec::{Key, Kind, Limit, Presence, Table, Unit};
 use super::words::{did_you_mean, join, name_problem, quoted, shortened, version_problem};
-use crate::units::{UnitError, parse_duration, parse_size};
+use crate::units::{UnitError, parse_duration, parse_percent, parse_size};
 
 /// A value of the parsed file.
 pub(super) type Node<'t> = Spanned<DeValue<'t>>;
@@ -225,7 +225,12 @@ impl<'c, 't> TableReader<'c, 't> {
         self.size(name)
     }
 
-    /// Microseconds, bytes or a count, within the range; none: absent and without a default, or
+    /// A limit with a default, in millionths.
+    pub(super) fn percent(&self, name: &str) -> u64 {
+        self.limit(name).unwrap_or_default()
+    }
+
+    /// Microseconds, bytes, millionths or a count, within the range; none: absent and without a default, or
     /// unusable.
     pub(super) fn limit(&self, name: &str) -> Option<u64> {
         let Kind::Limit(limit) = self.kind(name) else { unreachable_kind(name) };
@@ -235,6 +240,7 @@ impl<'c, 't> TableReader<'c, 't> {
             Unit::Duration => ("a duration", "`us`, `ms`, `s`, `m`, `h`"),
             Unit::Size => ("a size", "`B`, `KiB`, `MiB`, `GiB`"),
             Unit::Count => ("a whole number", ""),
+            Unit::Percent => ("a percentage", "`%`"),
         };
         let side = match self.number(name, node, &limit) {
             Ok(value) if value < limit.min => "small",
@@ -244,7 +250,12 @@ impl<'c, 't> TableReader<'c, 't> {
             Err(NoNumber::Reported) => return limit.default,
             Err(NoNumber::Malformed) if limit.unit != Unit::Count => {
                 let message = format!("`{name}` has to be {expected}, as in \"{example}\"");
-                let help = format!("a whole number and one of {units}");
+                let help = match limit.unit {
+                    Unit::Percent => {
+                        "a number with at most four digits after the point, and `%`".into()
+                    }
+                    _ => format!("a whole number and one of {units}"),
+                };
                 self.context.error(node.span(), message, help);
                 return limit.default;
             }
@@ -434,12 +445,13 @@ impl<'c, 't> TableReader<'c, 't> {
                     Unit::Duration => parse_duration(&text.value),
                     Unit::Size => parse_size(&text.value),
                     Unit::Count => Err(UnitError::NoUnit),
+                    Unit::Percent => parse_percent(&text.value),
                 };
                 match parsed {
                     Ok(value) => Ok(value),
                     Err(UnitError::TooLarge) => Ok(u64::MAX),
                     // A plain number cannot have a reference, so a string that has one may be one.
-                    Err(_) if text.secret && unit != Unit::Duration => {
+                    Err(_) if text.secret && matches!(unit, Unit::Size | Unit::Count) => {
                         text.value.parse().map_err(|_| NoNumber::Malformed)
                     }
                     Err(UnitError::NoNumber | UnitError::NoUnit | UnitError::UnknownUnit) => {

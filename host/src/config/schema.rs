@@ -118,12 +118,15 @@ fn limit(limit: &Limit) -> Value {
             whole,
             { "type": "string", "pattern": format!(r"^[0-9]+ *(B|KiB|MiB|GiB)$|{reference}") },
         ] }),
+        Unit::Percent => {
+            json!({ "type": "string", "pattern": format!(r"^[0-9]+(\.[0-9]{{1,4}})? *%$|{reference}") })
+        }
         Unit::Count => json!({ "oneOf": [whole, { "type": "string", "pattern": reference }] }),
     };
     let range = format!("From {} to {}.", limit.format(limit.min), limit.format(limit.max));
     let default = limit.default.map(|value| match limit.unit {
         Unit::Count => Value::from(value),
-        Unit::Duration | Unit::Size => limit.format(value).into(),
+        Unit::Duration | Unit::Size | Unit::Percent => limit.format(value).into(),
     });
     let mut schema = with_default(schema, default);
     schema["$comment"] = range.into();

@@ -132,6 +132,7 @@ impl Limit {
             Unit::Duration => crate::units::format_duration(value),
             Unit::Size => crate::units::format_size(value),
             Unit::Count => value.to_string(),
+            Unit::Percent => crate::units::format_percent(value),
         }
     }
 }
@@ -145,4 +146,6 @@ pub(super) enum Unit {
     Size,
     /// A plain number.
     Count,
+    /// Millionths, written in percent.
+    Percent,
 }

@@ -5,6 +5,7 @@ use crate::config::{self, ListenerLimits};
 use crate::http::{Name, RequestHead};
 use crate::http1::HeadLimits;
 use crate::http2::Http2Limits;
+use crate::shadow::Recorder;
 use crate::telemetry::{ListenerStats, RouteStats};
 use crate::upstream::Upstream;
 use ipnet::IpNet;
@@ -43,6 +44,8 @@ pub struct Route {
     pub upstream: Rc<Upstream>,
     /// Counters.
     pub stats: Arc<RouteStats>,
+    /// While another chain is tried on copies of its exchanges: where these are recorded.
+    pub shadow: Option<Recorder>,
 }
 
 impl Listener {
