@@ -7,6 +7,7 @@ use pillion_tests::process::Running;
 use pillion_tests::sidecar::{Setup, pillion};
 use pillion_tests::{Sidecar, until};
 use serde_json::{Value, json};
+use std::collections::VecDeque;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::process::{Command, Stdio};
@@ -16,27 +17,30 @@ use std::sync::{Arc, Mutex};
 /// and again, and everything else as it is told.
 struct Stage {
     address: String,
-    asked: Arc<Mutex<Vec<(String, Vec<u8>)>>>,
+    asked: Arc<Mutex<Vec<Asked>>>,
 }
+
+/// The first line of a request, and its body.
+type Asked = (String, Vec<u8>);
 
 impl Stage {
     fn playing(states: Vec<Value>, other: (u16, Value)) -> Stage {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let address = listener.local_addr().unwrap().to_string();
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port is free");
+        let address = listener.local_addr().expect("it is bound").to_string();
         let asked = Arc::new(Mutex::new(Vec::new()));
         let record = asked.clone();
         std::thread::spawn(move || {
-            let mut states = states.into_iter().peekable();
+            let mut states = VecDeque::from(states);
             for stream in listener.incoming().flatten() {
                 let Some((line, body)) = received(&stream) else { continue };
                 let (status, answer) = if line.starts_with("GET /rollout ") {
-                    let state = states.next().unwrap();
-                    if states.peek().is_none() {
-                        states = vec![state.clone()].into_iter().peekable();
+                    let shown = json!({ "in_force": "file", "rollout": states.front() });
+                    if states.len() > 1 {
+                        states.pop_front();
                     }
-                    (200, json!({ "in_force": "file", "rollout": state }))
+                    (200, shown)
                 } else {
-                    record.lock().unwrap().push((line, body));
+                    record.lock().expect("nobody panics with it").push((line, body));
                     other.clone()
                 };
                 let answer = answer.to_string();
@@ -49,13 +53,12 @@ impl Stage {
         Stage { address, asked }
     }
 
-    fn asked(&self) -> Vec<(String, Vec<u8>)> {
-        self.asked.lock().unwrap().clone()
+    fn asked(&self) -> Vec<Asked> {
+        self.asked.lock().expect("nobody panics with it").clone()
     }
 }
 
-/// The first line and the body of a request.
-fn received(stream: &TcpStream) -> Option<(String, Vec<u8>)> {
+fn received(stream: &TcpStream) -> Option<Asked> {
     let mut reader = BufReader::new(stream);
     let (mut first, mut length) = (None, 0);
     loop {
@@ -95,7 +98,7 @@ fn state(state: &str, step: usize, verdict: &str) -> Value {
 /// A place with a file that can be sent; what it is, is not looked at here.
 fn place() -> Setup {
     let place = Sidecar::new();
-    std::fs::write(place.directory().join("new.wasm"), b"\0asm-ish").unwrap();
+    std::fs::write(place.directory().join("new.wasm"), b"\0asm-ish").expect("it can be written");
     place
 }
 

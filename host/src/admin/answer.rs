@@ -32,6 +32,13 @@ pub(super) struct Answer {
     pub(super) body: String,
 }
 
+impl Answer {
+    /// The same with a field of its own.
+    pub(super) fn with(self, name: &'static str, value: String) -> Self {
+        Answer { field: Some((name, value)), ..self }
+    }
+}
+
 /// Does what was asked for, and answers.
 pub(super) async fn answer(
     target: &dyn AdminTarget,

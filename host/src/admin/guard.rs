@@ -53,40 +53,37 @@ pub(super) fn admit(
         }
         Found::Nothing => (None, accepts_json(request)),
     };
-    let refused = |status, message: &str| Err(refusal(json, status, message, Vec::new()));
+    let refused = |status, message: &str| refusal(json, status, message, Vec::new());
     if let Some(reason) = of_a_page(request) {
-        return refused(403, reason);
+        return Err(refused(403, reason));
     }
     let open = path.is_some_and(|path| path.who == Who::Anyone);
     if !open && token.is_some_and(|token| !token.is_in(request)) {
         let answer =
             refused(401, "This needs `authorization: Bearer TOKEN`, with `[admin] token`.");
-        return answer.map_err(|answer| Answer {
-            field: Some(("www-authenticate", "Bearer".into())),
-            ..answer
-        });
+        return Err(answer.with("www-authenticate", "Bearer".to_owned()));
     }
     let asked = match found {
         Found::Path(path, name) => Asked { path, name },
         Found::OtherMethods(_, allow) => {
             let (path, method) = (request.path(), &request.method);
             let answer = refused(405, &format!("`{path}` takes {allow}, not {method}."));
-            return answer
-                .map_err(|answer| Answer { field: Some(("allow", allow.into())), ..answer });
+            return Err(answer.with("allow", allow));
         }
         Found::Nothing => {
             let paths = paths::listed();
-            return refused(404, &format!("There is nothing here. The paths are:\n\n{paths}"));
+            let message = format!("There is nothing here. The paths are:\n\n{paths}");
+            return Err(refused(404, &message));
         }
     };
     if asked.path.who == Who::HolderOrHost && token.is_none() && !peer.is_this_host() {
         let message = "Without a token only this host may ask for this: set `[admin] token`.";
-        return refused(403, message);
+        return Err(refused(403, message));
     }
-    if let Some((status, message)) = unfit(request, body, asked.path.body) {
-        return refused(status, &message);
+    match unfit(request, body, asked.path.body) {
+        Some((status, message)) => Err(refused(status, &message)),
+        None => Ok(asked),
     }
-    Ok(asked)
 }
 
 /// Why a body is refused, as far as the head tells.
@@ -224,7 +221,7 @@ pub(super) mod tests {
     fn a_token_is_asked_for_everywhere_but_by_probes_and_scrapers() {
         let token = Token::new("correct horse battery");
         for path in &paths::PATHS {
-            let at = path.pattern.replace('{', "").replace('}', "");
+            let at = path.pattern.replace(['{', '}'], "");
             let mut request = asking(path.method, &at);
             let asked = |request: &RequestHead, peer| status(request, NOTHING, peer, Some(&token));
             let without = if path.who == Who::Anyone { 200 } else { 401 };

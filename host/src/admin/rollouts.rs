@@ -293,7 +293,7 @@ pub(super) mod tests {
             assert_eq!(shown["state"], state);
             assert_eq!((&shown["generation"], &shown["by_judge"]), (&generation, &by_judge));
             assert_eq!(shown["steps"][1], "canary 5% 5m");
-            assert_eq!((&shown["step"], &shown["sticky"]), (&json!(1), &json!("client")));
+            assert_eq!((&shown["step"], &shown["sticky"]), (&json!(1), &json!("random")));
             assert_eq!(shown["next"]["failures"], 2);
             assert_eq!(shown["shadow"]["status"], 1);
             assert!(shown["step_elapsed_ms"].as_u64().unwrap() > 1_000, "{shown}");

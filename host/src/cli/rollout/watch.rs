@@ -36,7 +36,7 @@ pub(super) fn watch(admin: &Admin, id: u64) -> anyhow::Result<ExitCode> {
                 let rollout = followed(rollout, id)?;
                 screen.show(&rollout)?;
                 if let Some(ending) = view::ending(&rollout) {
-                    say(&ending)?;
+                    screen.end(&ending)?;
                     let promoted = rollout.state == State::Promoted;
                     return Ok(if promoted { ExitCode::SUCCESS } else { ExitCode::FAILURE });
                 }
@@ -120,6 +120,11 @@ impl Screen {
         out.flush()?;
         self.height = lines.len();
         Ok(())
+    }
+
+    /// Tells how it ended, apart from the block.
+    fn end(&self, ending: &str) -> io::Result<()> {
+        say(&if self.style.is_some() { format!("\n{ending}") } else { ending.to_owned() })
     }
 
     /// Tells what keeps it from showing more, once.
