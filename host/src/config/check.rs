@@ -23,6 +23,7 @@ use super::model::{
 use super::problems::{Context, Span};
 use super::reader::{TableReader, Text};
 use super::rollout;
+use super::split;
 use super::words::did_you_mean;
 
 /// The configuration, if enough of it is usable to build one. Whether it may be used, the context
@@ -70,7 +71,7 @@ pub(super) fn config(
 }
 
 /// The names that tables of one kind define, and which of them are used.
-struct References {
+pub(super) struct References {
     kind: &'static str,
     defined: BTreeMap<String, (usize, Span)>,
     used: Vec<bool>,
@@ -86,7 +87,7 @@ impl References {
     }
 
     /// The index of the table called `name`; none, and a problem: there is no such table.
-    fn resolve(&mut self, context: &Context<'_>, name: &Text) -> Option<usize> {
+    pub(super) fn resolve(&mut self, context: &Context<'_>, name: &Text) -> Option<usize> {
         if let Some((index, _)) = self.defined.get(&name.value) {
             if let Some(used) = self.used.get_mut(*index) {
                 *used = true;
@@ -261,10 +262,10 @@ fn read_route(
         let help = "change what is to be tried, or remove `next`";
         next.context.conclusion(next.span.clone(), message, help);
     }
-    let upstream = table.name("upstream");
-    let upstream = upstream.and_then(|name| upstreams.resolve(table.context, &name))?;
+    let destination = split::read(table, upstreams)?;
     let matches::Match { hosts, path, methods, headers } = matching;
-    Some(Route { name: name.into(), hosts, path, methods, headers, chain, next_chain, upstream })
+    let name = name.into();
+    Some(Route { name, hosts, path, methods, headers, chain, next_chain, destination })
 }
 
 fn read_chain(table: &TableReader<'_, '_>, filters: &mut References) -> Vec<usize> {

@@ -12,9 +12,9 @@ use http::HeaderName;
 use serde_json::{Map, Value, json};
 
 use super::model::{
-    AccessLog, AccessLogDestination, Admin, Config, FailPolicy, Filter, FilterSource, Grants,
-    HeaderValueMatch, HostMatch, Isolation, Listener, PathMatch, Protocol, RateLimitGrant, Rollout,
-    Route, Runtime, Upstream,
+    AccessLog, AccessLogDestination, Admin, Config, Destination, FailPolicy, Filter, FilterSource, Grants,
+    HeaderValueMatch, HostMatch, Isolation, Leg, Listener, PathMatch, Protocol, RateLimitGrant, Rollout,
+    Route, Runtime, Split, Upstream,
 };
 use super::rollout::judge_limits;
 use super::words::join;
@@ -142,7 +142,7 @@ fn dump_listener(config: &Config, listener: &Listener) -> Value {
 }
 
 fn dump_route(config: &Config, route: &Route) -> Value {
-    let Route { name, hosts, path, methods, headers, chain, next_chain, upstream } = route;
+    let Route { name, hosts, path, methods, headers, chain, next_chain, destination } = route;
     let mut matching = Map::new();
     if !hosts.is_empty() {
         let hosts = hosts.iter().map(|host| match host {
@@ -180,8 +180,16 @@ fn dump_route(config: &Config, route: &Route) -> Value {
     if let Some(name) = name {
         value["name"] = (**name).into();
     }
-    if let Some(upstream) = config.upstreams.get(*upstream) {
-        value["upstream"] = (*upstream.name).into();
+    let name_of = |upstream: usize| &*config.upstreams[upstream].name;
+    match destination {
+        Destination::Upstream(upstream) => value["upstream"] = name_of(*upstream).into(),
+        Destination::Split(Split { legs, sticky }) => {
+            let legs = legs.iter().map(
+                |Leg { upstream, weight }| json!({ "upstream": name_of(*upstream), "weight": weight }),
+            );
+            value["split"] = legs.collect();
+            value["sticky"] = sticky.to_string().into();
+        }
     }
     value
 }

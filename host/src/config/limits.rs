@@ -32,6 +32,8 @@ pub const ROUTES_MAX: usize = 1_000;
 pub const MATCH_VALUES_MAX: usize = 100;
 /// Networks that a listener trusts.
 pub const TRUSTED_PROXIES_MAX: usize = 1_000;
+/// Upstreams of one split.
+pub const SPLIT_LEGS_MAX: usize = 16;
 /// Upstreams of a file.
 pub const UPSTREAMS_MAX: usize = 1_000;
 /// Endpoints of an upstream.

@@ -20,7 +20,7 @@ pub use self::filter::{
 };
 use super::dump::Secrets;
 use super::limits::{CompileLimits, ListenerLimits, UpstreamLimits};
-use crate::rollout::Plan;
+use crate::rollout::{Plan, Sticky};
 
 /// One configuration file, checked. Debug shows what `redacted` does.
 #[derive(Clone)]
@@ -183,8 +183,35 @@ pub struct Route {
     pub chain: Vec<usize>,
     /// The chain that is to take its place, written the same way.
     pub next_chain: Option<Vec<usize>>,
+    /// Where it leads.
+    pub destination: Destination,
+}
+
+/// Where a route leads.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Destination {
+    /// To this one of `Config::upstreams`.
+    Upstream(usize),
+    /// To several.
+    Split(Split),
+}
+
+/// Upstreams that share the requests of a route.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Split {
+    /// At least one, each upstream at most once, not all of weight 0.
+    pub legs: Vec<Leg>,
+    /// Which requests stay together.
+    pub sticky: Sticky,
+}
+
+/// One upstream of a split.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Leg {
     /// Index into `Config::upstreams`.
     pub upstream: usize,
+    /// Its share, of the sum of all weights.
+    pub weight: u32,
 }
 
 /// The host a request is for, compared in lower case and without its port.

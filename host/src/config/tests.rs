@@ -110,7 +110,10 @@ fn values_and_defaults_reach_the_model() {
     assert_eq!(api.hosts[1], HostMatch::Below(".api.example.com".to_owned()));
     let chain: Vec<&str> = api.chain.iter().map(|index| &*config.filters[*index].name).collect();
     assert_eq!(chain, ["headers", "limit"]);
-    assert_eq!(&*config.upstreams[api.upstream].name, "api");
+    let Destination::Split(split) = &api.destination else { panic!("{:?}", api.destination) };
+    let legs: Vec<_> =
+        split.legs.iter().map(|leg| (&*config.upstreams[leg.upstream].name, leg.weight)).collect();
+    assert_eq!((legs, &split.sticky), (vec![("api", 95), ("app", 5)], &Sticky::Client));
     assert_eq!(&*config.listeners[1].routes[0].name, "outbound/1");
     assert_eq!(config.upstreams[0].endpoints[1].to_string(), "[::1]:8443");
     assert_eq!(config.listeners[1].limits, ListenerLimits::default());

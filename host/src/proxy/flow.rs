@@ -4,7 +4,7 @@
 use super::ends::{Sink, Source};
 use super::pump::{End, Pump, PumpError, PumpLimits};
 use super::reply::Fault;
-use super::route::{Listener, Route, Way};
+use super::route::{Listener, Taken, Way};
 use crate::chain::{BodyPass, Direction, Exchange, Hook, LocalResponse, Outcome, Passed, Progress};
 use crate::http::{BodyError, Fields, Frame, Name};
 use crate::shadow::Recording;
@@ -22,8 +22,8 @@ pub struct Flow<'a> {
     pub progress: RefCell<Progress>,
     /// The listener it came by.
     pub listener: &'a Listener,
-    /// The route that took it.
-    pub route: &'a Route,
+    /// What it got of the route that took it.
+    pub route: Taken<'a>,
     /// Its way through the route: the chain, and who counts.
     pub way: &'a Way,
     /// When the request head was complete.
@@ -85,7 +85,7 @@ impl<'a> Flow<'a> {
         exchange: &'a mut Box<Exchange>,
         progress: Progress,
         listener: &'a Listener,
-        (route, way): (&'a Route, &'a Way),
+        route: Taken<'a>,
         started: Instant,
     ) -> Self {
         const CONTENT_TYPE: Name<'static> = Name::known("content-type");
@@ -95,8 +95,8 @@ impl<'a> Flow<'a> {
             exchange: RefCell::new(exchange),
             progress: RefCell::new(progress),
             listener,
+            way: route.way,
             route,
-            way,
             started,
             request_bytes: Cell::new(0),
             response_bytes: Cell::new(0),

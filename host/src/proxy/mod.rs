@@ -13,6 +13,7 @@ pub mod reply;
 pub mod respond;
 pub mod route;
 pub mod service;
+pub mod split;
 pub mod timer;
 pub mod tunnel;
 

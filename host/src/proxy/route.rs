@@ -1,6 +1,7 @@
 //! Which route takes a request: the first one in file order that matches; and which of the route's
-//! chains, while another one is tried on a share of the requests.
+//! chains, while another one is tried on a share of the requests. `split` knows which upstream.
 
+use super::split::{Destination, field};
 use crate::chain::{Chain, Exchange, Members};
 use crate::config::{self, ListenerLimits};
 use crate::http::{Name, RequestHead, ResponseHead};
@@ -46,11 +47,22 @@ pub struct Route {
     /// The chain that is tried, and on which requests.
     pub next: Option<(Choice, Way)>,
     /// Where it leads.
-    pub upstream: Rc<Upstream>,
+    pub destination: Destination,
     /// Counters.
     pub stats: Arc<RouteStats>,
     /// While another chain is tried on copies of its exchanges: where these are recorded.
     pub shadow: Option<Recorder>,
+}
+
+/// What a request got of the route that took it.
+#[derive(Clone, Copy)]
+pub struct Taken<'r> {
+    /// The route.
+    pub route: &'r Route,
+    /// Its way through the route: the chain, and who counts.
+    pub way: &'r Way,
+    /// Where it goes.
+    pub upstream: &'r Rc<Upstream>,
 }
 
 /// One way through a route.
@@ -77,10 +89,7 @@ impl Route {
         match &self.next {
             None => &self.running,
             Some((choice, way)) => {
-                let header = |name: &HeaderName| {
-                    let name = Name::parse(name.as_str().as_bytes()).ok()?;
-                    exchange.request.fields.get(name)
-                };
+                let header = |name: &HeaderName| field(exchange, name);
                 if choice.takes(exchange.client, header) { way } else { &self.running }
             }
         }
@@ -131,7 +140,7 @@ fn host_of(authority: &str) -> &str {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{HeaderMatch, HeaderValueMatch, HostMatch, PathMatch};
+    use crate::config::{Destination, HeaderMatch, HeaderValueMatch, HostMatch, PathMatch};
     use http::{HeaderName, Method};
 
     fn any() -> config::Route {
@@ -143,7 +152,7 @@ mod tests {
             headers: Vec::new(),
             chain: Vec::new(),
             next_chain: None,
-            upstream: 0,
+            destination: Destination::Upstream(0),
         }
     }
 

@@ -11,7 +11,7 @@ use super::pump::Pump;
 use super::record::Record;
 use super::reply::Fault;
 use super::respond::{deliver, fault_head, replace, replace_by_fault};
-use super::route::Listener;
+use super::route::{Listener, Taken};
 use crate::chain::{Direction, Exchange, Progress, Verdict};
 use crate::http::{BodyLength, forwarding};
 use std::future::poll_fn;
@@ -58,7 +58,10 @@ pub async fn serve(
     let recording = shadow.and_then(|shadow| shadow.begin(exchange, length, started));
     let mut progress = Progress::default();
     let verdict = way.chain.request_head(exchange, &mut progress);
-    let flow = Flow::new(exchange, progress, listener, (route, way), started);
+    // After the hooks: a filter may set the field that a split goes by.
+    let upstream = route.destination.of(exchange);
+    let taken = Taken { route, way, upstream };
+    let flow = Flow::new(exchange, progress, listener, taken, started);
     flow.go_on_recording(recording);
     let forwarded = match verdict {
         Verdict::Proceed => forward(&flow, length, &mut body, &mut responder, timers).await,

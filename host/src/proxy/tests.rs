@@ -4,6 +4,7 @@
 use super::ends::{Responder, Source};
 use super::forward::Timers;
 use super::record::Record;
+use super::split::Destination;
 use super::route::{Listener, Route, Way};
 use super::service::{Request, serve};
 use crate::chain::exchange::Message;
@@ -87,11 +88,11 @@ fn listener(filters: Vec<Scripted>, address: SocketAddr) -> (Listener, Records) 
             headers: Vec::new(),
             chain: Vec::new(),
             next_chain: None,
-            upstream: 0,
+            destination: config::Destination::Upstream(0),
         },
         running: Way { chain: chain(filters), versions: None, side: None },
         next: None,
-        upstream: Rc::new(upstream),
+        destination: Destination::Upstream(Rc::new(upstream)),
         stats: metrics.route("inbound", "route"),
         shadow: Some(recorder),
     };

@@ -9,6 +9,7 @@ use crate::config;
 use crate::http1::HeadLimits;
 use crate::http2::Http2Limits;
 use crate::proxy::route::{Listener, Route, Side, Way};
+use crate::proxy::split::Destination;
 use crate::rollout::{Arm, Choice};
 use crate::snapshot::{Candidate, Snapshot, differences, versions};
 use crate::telemetry::Metrics;
@@ -50,7 +51,12 @@ impl View {
                 shadow: shadow.and_then(|shadow| shadow.recorder(listener, &config.name)),
                 running,
                 next,
-                upstream: upstreams[config.upstream].clone(),
+                destination: Destination::new(
+                    &config.destination,
+                    &upstreams,
+                    (listener, &config.name),
+                    worker,
+                ),
                 stats: metrics.route(listener, &config.name),
                 config: config.clone(),
             }
