@@ -31,6 +31,7 @@ mod rollout;
 mod routing;
 mod scaffold;
 mod served_cases;
+mod split;
 mod state;
 mod swap;
 mod timeouts;

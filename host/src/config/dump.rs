@@ -12,9 +12,9 @@ use http::HeaderName;
 use serde_json::{Map, Value, json};
 
 use super::model::{
-    AccessLog, AccessLogDestination, Admin, Config, Destination, FailPolicy, Filter, FilterSource, Grants,
-    HeaderValueMatch, HostMatch, Isolation, Leg, Listener, PathMatch, Protocol, RateLimitGrant, Rollout,
-    Route, Runtime, Split, Upstream,
+    AccessLog, AccessLogDestination, Admin, Config, Destination, FailPolicy, Filter, FilterSource,
+    Grants, HeaderValueMatch, HostMatch, Isolation, Leg, Listener, PathMatch, Protocol,
+    RateLimitGrant, Rollout, Route, Runtime, Split, Upstream,
 };
 use super::rollout::judge_limits;
 use super::words::join;

@@ -12,7 +12,7 @@ pub(super) use self::filter::RATE_LIMIT;
 use super::limits::{
     CHAIN_FILTERS_MAX, CONNECTIONS, CompileLimits, DRAIN_TIMEOUT, ENDPOINTS_MAX, FILTERS_MAX,
     IGNORED_HEADERS_MAX, JudgeLimits, LISTENERS_MAX, ListenerLimits, MATCH_VALUES_MAX, ROUTES_MAX,
-    SPLIT_LEGS_MAX,     TRUSTED_PROXIES_MAX, UPSTREAMS_MAX, UpstreamLimits, WORKERS,
+    SPLIT_LEGS_MAX, TRUSTED_PROXIES_MAX, UPSTREAMS_MAX, UpstreamLimits, WORKERS,
 };
 use super::spec::Presence::{Optional, Required};
 use super::spec::{Key, Kind, Limit, Presence, Table, Unit};

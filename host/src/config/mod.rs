@@ -51,13 +51,13 @@ pub use self::limits::{
     CompileLimits, ENDPOINTS_MAX, FILTER_CONFIG_BYTES_MAX, FILTERS_MAX, FilterLimits,
     IGNORED_HEADERS_MAX, JudgeLimits, KvGrant, LISTENERS_MAX, LOG_LINE_BYTES_MAX, ListenerLimits,
     MATCH_VALUES_MAX, NAME_BYTES_MAX, NOTE_BYTES_MAX, NOTES_MAX, REFERENCED_FILE_BYTES_MAX,
-    ROUTES_MAX, SOCKET_PATH_BYTES_MAX, SPLIT_LEGS_MAX, TOKEN_CHARS_MAX, TOKEN_CHARS_MIN, TRUSTED_PROXIES_MAX,
-    UPSTREAMS_MAX, UpstreamLimits, VERSION_BYTES_MAX,
+    ROUTES_MAX, SOCKET_PATH_BYTES_MAX, SPLIT_LEGS_MAX, TOKEN_CHARS_MAX, TOKEN_CHARS_MIN,
+    TRUSTED_PROXIES_MAX, UPSTREAMS_MAX, UpstreamLimits, VERSION_BYTES_MAX,
 };
 pub use self::model::{
-    AccessLog, AccessLogDestination, Admin, Config, Destination, Endpoint, FailPolicy, Filter, FilterSource,
-    Grants, HeaderMatch, HeaderValueMatch, HostMatch, Isolation, Leg, Listener, PathMatch, Protocol,
-    RateLimitGrant, Rollout, Route, Runtime, Split, Token, Upload, Upstream,
+    AccessLog, AccessLogDestination, Admin, Config, Destination, Endpoint, FailPolicy, Filter,
+    FilterSource, Grants, HeaderMatch, HeaderValueMatch, HostMatch, Isolation, Leg, Listener,
+    PathMatch, Protocol, RateLimitGrant, Rollout, Route, Runtime, Split, Token, Upload, Upstream,
 };
 pub use self::schema::schema;
 

@@ -9,10 +9,7 @@ use super::reader::TableReader;
 use super::rollout::read_sticky;
 
 /// None: it is not usable, which is reported.
-pub(super) fn read(
-    table: &TableReader<'_, '_>,
-    upstreams: &mut References,
-) -> Option<Destination> {
+pub(super) fn read(table: &TableReader<'_, '_>, upstreams: &mut References) -> Option<Destination> {
     if table.has("split") {
         return read_split(table, upstreams).map(Destination::Split);
     }

@@ -314,7 +314,7 @@ fn every_list_has_a_largest_length() {
             index + 1
         )
     };
-    let cases: [Case<'_>; 12] = [
+    let cases: [Case<'_>; 13] = [
         ("steps", STEPS_MAX, &|length| {
             let canaries = list(length - 1, |index| format!("\"canary {}%\"", index + 1));
             with(&format!("[rollout]\nsteps = [{canaries}, \"full\"]\n"))
@@ -329,6 +329,13 @@ fn every_list_has_a_largest_length() {
         ("route", ROUTES_MAX, &|length| {
             let route = "{ upstream = \"app\" }";
             with("").replace(route, &list(length, |_| route.to_owned()))
+        }),
+        ("split", SPLIT_LEGS_MAX, &|length| {
+            let legs = list(length, |index| format!("{{ upstream = \"u{index}\", weight = 1 }}"));
+            let upstreams = (0..length).map(|index| upstream(&format!("u{index}")));
+            let split = format!("[{{ split = [{legs}] }}]");
+            let text = with("").replace("[{ upstream = \"app\" }]", &split);
+            text.replace(APP, "") + &upstreams.collect::<String>()
         }),
         ("upstream", UPSTREAMS_MAX, &|length| {
             with(&(1..length).map(|index| upstream(&format!("u{index}"))).collect::<String>())

@@ -4,9 +4,9 @@
 use super::ends::{Responder, Source};
 use super::forward::Timers;
 use super::record::Record;
-use super::split::Destination;
 use super::route::{Listener, Route, Way};
 use super::service::{Request, serve};
+use super::split::Destination;
 use crate::chain::exchange::Message;
 use crate::chain::testing::{Calls, Scripted, chain, filter, refusal, trap};
 use crate::chain::{BodyDecision, Exchange, HeadDecision};
