@@ -12,6 +12,8 @@ fn every_limit_is_documented_with_its_default() {
     walk(&pillion::config::schema(), "", &mut |path, default| {
         let bounded = [
             "listener.limits.",
+            "listener.overload.",
+            "runtime.overload.",
             "upstream.NAME.limits.",
             "filter.NAME.limits.",
             "runtime.compile.",

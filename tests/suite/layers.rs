@@ -18,9 +18,13 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("telemetry", &["capability", "chain"]),
     ("wasm", &["capability", "chain", "http", "private", "telemetry"]),
     ("upstream", &["config", "http1", "http2", "io", "telemetry"]),
+    ("overload", &["config", "telemetry"]),
     ("rollout", &["private", "telemetry", "units"]),
     ("shadow", &["capability", "chain", "http", "rollout", "telemetry", "wasm"]),
-    ("snapshot", &["chain", "config", "rollout", "shadow", "shutdown", "telemetry", "wasm"]),
+    (
+        "snapshot",
+        &["chain", "config", "overload", "rollout", "shadow", "shutdown", "telemetry", "wasm"],
+    ),
     (
         "proxy",
         &[
@@ -30,6 +34,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "http1",
             "http2",
             "io",
+            "overload",
             "rollout",
             "shadow",
             "telemetry",
@@ -46,6 +51,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "http1",
             "http2",
             "listener",
+            "overload",
             "proxy",
             "rollout",
             "shutdown",
@@ -62,6 +68,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "capability",
             "chain",
             "config",
+            "overload",
             "rollout",
             "shadow",
             "shutdown",

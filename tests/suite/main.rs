@@ -23,6 +23,7 @@ mod languages;
 mod layers;
 mod limits;
 mod malformed;
+mod overload;
 mod parity;
 mod peers;
 mod poison;

@@ -20,6 +20,7 @@ use super::matches;
 use super::model::{
     AccessLog, AccessLogDestination, Config, Endpoint, Listener, Protocol, Route, Runtime, Upstream,
 };
+use super::overload;
 use super::problems::{Context, Span};
 use super::reader::{TableReader, Text};
 use super::rollout;
@@ -167,6 +168,7 @@ fn read_runtime(table: &TableReader<'_, '_>) -> Runtime {
         drain_timeout: table.duration("drain_timeout"),
         cache_dir: table.text("cache_dir").and_then(|text| read_path(table, &text)),
         connections_max: count("connections_max"),
+        overload: overload::read(table),
         watch: table.flag("watch").unwrap_or(true),
         compile: CompileLimits::read(&table.table("compile")),
     }
@@ -199,6 +201,7 @@ fn read_listener(
     let limits_table = table.table("limits");
     let limits = ListenerLimits::read(&limits_table);
     check_listener_limits(&limits_table, &limits);
+    let overload = overload::read(table);
 
     let listener_name = name.map(|name| name.value);
     let route_tables = table.tables("route");
@@ -217,7 +220,8 @@ fn read_listener(
     // A route that could not be read is reported; without it the others are of no use.
     let complete = routes.len() == route_tables.len();
     let name: Arc<str> = listener_name?.into();
-    complete.then_some(Listener { name, address: address?, trusted_proxies, limits, routes })
+    let address = address?;
+    complete.then_some(Listener { name, address, trusted_proxies, limits, overload, routes })
 }
 
 fn check_listener_limits(table: &TableReader<'_, '_>, limits: &ListenerLimits) {

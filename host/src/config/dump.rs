@@ -16,6 +16,7 @@ use super::model::{
     Grants, HeaderValueMatch, HostMatch, Isolation, Leg, Listener, PathMatch, Protocol,
     RateLimitGrant, Rollout, Route, Runtime, Split, Upstream,
 };
+use super::overload;
 use super::rollout::judge_limits;
 use super::words::join;
 use crate::rollout::Plan;
@@ -101,7 +102,8 @@ fn dump_admin(admin: &Admin) -> Value {
 }
 
 fn dump_runtime(runtime: &Runtime) -> Value {
-    let Runtime { workers, drain_timeout, cache_dir, connections_max, watch, compile } = runtime;
+    let Runtime { workers, drain_timeout, cache_dir, connections_max, overload, watch, compile } =
+        runtime;
     let mut value = json!({
         "drain_timeout": format_duration(micros(*drain_timeout)),
         "watch": watch,
@@ -116,6 +118,9 @@ fn dump_runtime(runtime: &Runtime) -> Value {
     if let Some(connections_max) = connections_max {
         value["connections_max"] = (*connections_max).into();
     }
+    if let Some(overload) = overload {
+        value["overload"] = overload::dump(overload);
+    }
     value
 }
 
@@ -129,16 +134,20 @@ fn dump_access_log(access_log: &AccessLog) -> Value {
 }
 
 fn dump_listener(config: &Config, listener: &Listener) -> Value {
-    let Listener { name, address, trusted_proxies, limits, routes } = listener;
+    let Listener { name, address, trusted_proxies, limits, overload, routes } = listener;
     let trusted: Vec<String> = trusted_proxies.iter().map(ToString::to_string).collect();
     let routes: Vec<Value> = routes.iter().map(|route| dump_route(config, route)).collect();
-    json!({
+    let mut value = json!({
         "name": &**name,
         "address": address.to_string(),
         "trusted_proxies": trusted,
         "limits": limits.dump(),
         "route": routes,
-    })
+    });
+    if let Some(overload) = overload {
+        value["overload"] = overload::dump(overload);
+    }
+    value
 }
 
 fn dump_route(config: &Config, route: &Route) -> Value {

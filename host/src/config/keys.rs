@@ -14,6 +14,7 @@ use super::limits::{
     IGNORED_HEADERS_MAX, JudgeLimits, LISTENERS_MAX, ListenerLimits, MATCH_VALUES_MAX, ROUTES_MAX,
     SPLIT_LEGS_MAX, TRUSTED_PROXIES_MAX, UPSTREAMS_MAX, UpstreamLimits, WORKERS,
 };
+use super::overload::OVERLOAD;
 use super::spec::Presence::{Optional, Required};
 use super::spec::{Key, Kind, Limit, Presence, Table, Unit};
 use crate::rollout::plan::STEPS_MAX;
@@ -137,6 +138,12 @@ pub(super) const RUNTIME: Table = Table {
              half the limit of file descriptors.",
         ),
         key(
+            "overload",
+            Optional,
+            Kind::Table(&OVERLOAD),
+            "How many requests of all listeners may be under way at once. Without it: as many as come.",
+        ),
+        key(
             "watch",
             Optional,
             Kind::Flag { default: Some(true) },
@@ -233,6 +240,12 @@ const LISTENER: Table = Table {
             Optional,
             Kind::Table(&ListenerLimits::TABLE),
             "Bounds on connections and requests.",
+        ),
+        key(
+            "overload",
+            Optional,
+            Kind::Table(&OVERLOAD),
+            "How many requests may be under way at once. Without it: as many as come.",
         ),
         key(
             "route",

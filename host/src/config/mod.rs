@@ -20,6 +20,7 @@ mod keys;
 mod limits;
 mod matches;
 mod model;
+mod overload;
 mod positions;
 mod problems;
 mod reader;
@@ -59,6 +60,7 @@ pub use self::model::{
     FilterSource, Grants, HeaderMatch, HeaderValueMatch, HostMatch, Isolation, Leg, Listener,
     PathMatch, Protocol, RateLimitGrant, Rollout, Route, Runtime, Split, Token, Upload, Upstream,
 };
+pub use self::overload::Overload;
 pub use self::schema::schema;
 
 use self::diagnostic::SourceText;

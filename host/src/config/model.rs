@@ -20,6 +20,7 @@ pub use self::filter::{
 };
 use super::dump::Secrets;
 use super::limits::{CompileLimits, ListenerLimits, UpstreamLimits};
+use super::overload::Overload;
 use crate::rollout::{Plan, Sticky};
 
 /// One configuration file, checked. Debug shows what `redacted` does.
@@ -116,6 +117,8 @@ pub struct Runtime {
     pub cache_dir: Option<PathBuf>,
     /// Downstream connections open at once; none: half the limit of file descriptors.
     pub connections_max: Option<usize>,
+    /// Requests under way at once, over all listeners; none: as many as come.
+    pub overload: Option<Overload>,
     /// Publish a new generation when this file or a filter is saved.
     pub watch: bool,
     /// Bounds on the child process that compiles a filter.
@@ -162,6 +165,8 @@ pub struct Listener {
     pub trusted_proxies: Vec<IpNet>,
     /// Bounds on connections and requests.
     pub limits: ListenerLimits,
+    /// Requests under way at once; none: as many as come.
+    pub overload: Option<Overload>,
     /// In file order; the first that matches takes the request. At least one.
     pub routes: Vec<Route>,
 }

@@ -7,6 +7,7 @@ use crate::config::{self, ListenerLimits};
 use crate::http::{Name, RequestHead, ResponseHead};
 use crate::http1::HeadLimits;
 use crate::http2::Http2Limits;
+use crate::overload::Admission;
 use crate::rollout::{Arm, Choice};
 use crate::shadow::Recorder;
 use crate::telemetry::{ListenerStats, RouteStats};
@@ -30,6 +31,8 @@ pub struct Listener {
     pub head_limits: HeadLimits,
     /// Of connections that speak HTTP/2.
     pub http2_limits: Rc<Http2Limits>,
+    /// Requests under way at once.
+    pub admission: Admission,
     /// Counters.
     pub stats: Arc<ListenerStats>,
     /// Of requests that no route took.

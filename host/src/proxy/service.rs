@@ -14,8 +14,11 @@ use super::respond::{deliver, fault_head, replace, replace_by_fault};
 use super::route::{Listener, Taken};
 use crate::chain::{Direction, Exchange, Progress, Verdict};
 use crate::http::{BodyLength, forwarding};
-use std::future::poll_fn;
+use crate::overload::Places;
+use std::future::{Future, poll_fn};
 use std::net::IpAddr;
+use std::pin::pin;
+use std::task::Poll;
 use std::time::Instant;
 
 /// A request whose head is complete and in the exchange.
@@ -53,6 +56,13 @@ pub async fn serve(
     exchange.route = route.config.name.clone();
     let active = record.begin(route);
 
+    let places = match admit(listener, length, &mut body, &mut responder).await {
+        Ok(places) => places,
+        Err(fault) => {
+            let sent = turn_away(exchange, fault, &mut responder).await;
+            return record.turned_away(listener, exchange, (fault, sent), started, active);
+        }
+    };
     let way = route.way(exchange);
     let shadow = route.shadow.as_ref();
     let recording = shadow.and_then(|shadow| shadow.begin(exchange, length, started));
@@ -72,7 +82,42 @@ pub async fn serve(
         Ok(()) => None,
         Err(stop) => answer(&flow, stop, &mut responder, timers).await,
     };
+    match (flow.upstream_time.get(), error) {
+        (Some(time), _) => places.answered((started + time).into()),
+        // What is given up took so long at least; other failures say nothing of how long answers take.
+        (None, Some(Fault::UpstreamResponseTimeout)) => places.answered(Instant::now().into()),
+        (None, _) => {}
+    }
     record.end(flow, error, active);
+}
+
+/// Waits for a place under the limits on requests under way, where there are any.
+async fn admit(
+    listener: &Listener,
+    length: BodyLength,
+    body: &mut Source<'_>,
+    responder: &mut Responder<'_>,
+) -> Result<Places, Fault> {
+    let mut entering = pin!(listener.admission.enter());
+    poll_fn(|cx| {
+        if let Poll::Ready(entered) = entering.as_mut().poll(cx) {
+            return Poll::Ready(entered.map_err(|_| Fault::Overload));
+        }
+        // In HTTP/1 a body that is not read hides whether the client is there; the wait is short.
+        let gone = responder.poll_gone(cx).is_ready()
+            || (length == BodyLength::None && body.poll_gone(cx).is_ready());
+        if gone { Poll::Ready(Err(Fault::ClientGone)) } else { Poll::Pending }
+    })
+    .await
+}
+
+/// Answers a request that got no place. Was the answer sent?
+async fn turn_away(exchange: &mut Exchange, fault: Fault, responder: &mut Responder<'_>) -> bool {
+    if fault == Fault::ClientGone {
+        responder.abort(fault);
+        return false;
+    }
+    refuse(exchange, fault, responder).await
 }
 
 /// Sends what stands in the place of an upstream's answer. The fault, if there was one: in the

@@ -14,6 +14,7 @@ use crate::config::{self, ListenerLimits, PathMatch, UpstreamLimits};
 use crate::http1::{HeadLimits, Reader, Writer};
 use crate::http2::Http2Limits;
 use crate::io::Stream;
+use crate::overload::Admission;
 use crate::shadow::compare::Kind;
 use crate::shadow::testing::{Records, difference, recorder};
 use crate::telemetry::Metrics;
@@ -109,6 +110,7 @@ fn listener(filters: Vec<Scripted>, address: SocketAddr) -> (Listener, Records) 
             trailer_fields: limits.trailer_fields,
         },
         limits,
+        admission: Admission::default(),
         http2_limits: Rc::new(Http2Limits::default()),
         stats: metrics.listener("inbound"),
         unrouted: metrics.route("inbound", "-"),

@@ -7,6 +7,7 @@
 use super::counters::{ListenerStats, ProcessStats, RouteStats, UpstreamStats};
 use super::exposition;
 use super::filter_stats::FilterStats;
+use super::overload::OverloadStats;
 use super::rollout::RolloutNumbers;
 use super::sink::Sink;
 use crate::capability::metrics::Registry;
@@ -23,6 +24,7 @@ pub struct Metrics {
     routes: InUse<RouteStats>,
     upstreams: InUse<UpstreamStats>,
     filters: InUse<FilterStats>,
+    overloads: InUse<OverloadStats>,
     /// With a hash of the filter's configuration.
     custom: Mutex<Vec<(Weak<Registry>, blake3::Hash)>>,
     rollout: Mutex<Option<RolloutNumbers>>,
@@ -36,6 +38,7 @@ pub(super) struct Live {
     pub(super) routes: Vec<Arc<RouteStats>>,
     pub(super) upstreams: Vec<Arc<UpstreamStats>>,
     pub(super) filters: Vec<Arc<FilterStats>>,
+    pub(super) overloads: Vec<Arc<OverloadStats>>,
     pub(super) custom: Vec<Arc<Registry>>,
 }
 
@@ -50,6 +53,7 @@ impl Metrics {
             routes: InUse::default(),
             upstreams: InUse::default(),
             filters: InUse::default(),
+            overloads: InUse::default(),
             custom: Mutex::default(),
             rollout: Mutex::default(),
             log_sink: OnceLock::new(),
@@ -84,6 +88,11 @@ impl Metrics {
     pub fn upstream(&self, name: &str) -> Arc<UpstreamStats> {
         let make = || UpstreamStats::new(name, self.workers);
         self.upstreams.get_or_make(|known| known.name() == name, make)
+    }
+
+    /// The numbers of a limit on requests under way.
+    pub fn overload(&self, scope: &str) -> Arc<OverloadStats> {
+        self.overloads.get_or_make(|known| known.scope() == scope, || OverloadStats::new(scope))
     }
 
     /// The counters of a filter version.
@@ -153,6 +162,7 @@ impl Metrics {
             routes: self.routes.all(),
             upstreams: self.upstreams.all(),
             filters: self.filters.all(),
+            overloads: self.overloads.all(),
             custom: {
                 let known = self.custom.lock().unwrap_or_else(PoisonError::into_inner);
                 known.iter().filter_map(|(registry, _)| registry.upgrade()).collect()
@@ -162,6 +172,7 @@ impl Metrics {
         live.routes.sort_by(|a, b| (a.listener(), a.route()).cmp(&(b.listener(), b.route())));
         live.upstreams.sort_by(|a, b| a.name().cmp(b.name()));
         live.filters.sort_by(|a, b| (a.filter(), a.version()).cmp(&(b.filter(), b.version())));
+        live.overloads.sort_by(|a, b| a.scope().cmp(b.scope()));
         // Stable: of two configurations of one version the newer one stays the later.
         live.custom.sort_by(|a, b| (a.filter(), a.version()).cmp(&(b.filter(), b.version())));
         live

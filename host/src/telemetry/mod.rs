@@ -13,6 +13,7 @@ pub mod filter_stats;
 pub mod histogram;
 mod json;
 pub mod metrics;
+pub mod overload;
 pub mod rollout;
 pub mod sharded;
 pub mod sink;
@@ -25,5 +26,6 @@ pub use counters::{
 pub use filter_stats::{Decision, FilterStats};
 pub use histogram::Histogram;
 pub use metrics::Metrics;
+pub use overload::{OverloadStats, Shed};
 pub use rollout::{RolloutNumbers, SideNumbers};
 pub use sharded::Sharded;

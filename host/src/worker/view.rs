@@ -8,11 +8,11 @@ use crate::chain::{Chain, Filter};
 use crate::config;
 use crate::http1::HeadLimits;
 use crate::http2::Http2Limits;
+use crate::overload::Admission;
 use crate::proxy::route::{Listener, Route, Side, Way};
 use crate::proxy::split::Destination;
 use crate::rollout::{Arm, Choice};
-use crate::snapshot::{Candidate, Snapshot, differences, versions};
-use crate::telemetry::Metrics;
+use crate::snapshot::{Candidate, Shared, Snapshot, differences, versions};
 use crate::telemetry::counters::NO_ROUTE;
 use crate::upstream::{Endpoints, Upstream};
 use crate::wasm::{Prepared, WasmFilter};
@@ -34,8 +34,9 @@ impl View {
         snapshot: &Snapshot,
         instances: Instances,
         endpoints: &Endpoints,
-        metrics: &Metrics,
+        shared: &Shared,
     ) -> Self {
+        let Shared { metrics, limiters, .. } = shared;
         let worker = instances.worker;
         let upstreams = snapshot.config.upstreams.iter().zip(&snapshot.addresses);
         let upstreams: Vec<Rc<Upstream>> = upstreams
@@ -61,6 +62,16 @@ impl View {
                 config: config.clone(),
             }
         };
+        let process = snapshot.config.runtime.overload.as_ref();
+        let process = limiters.of("process", process, metrics);
+        let admission = |listener: &config::Listener| Admission {
+            listener: limiters.of(
+                &format!("listener:{}", listener.name),
+                listener.overload.as_ref(),
+                metrics,
+            ),
+            process: process.clone(),
+        };
         let listener = |(at, config): (usize, &config::Listener)| Listener {
             name: config.name.clone(),
             generation: snapshot.generation,
@@ -73,6 +84,7 @@ impl View {
                 .map(|(nth, it)| route((at, nth), &config.name, it))
                 .collect(),
             limits: config.limits.clone(),
+            admission: admission(config),
         };
         let listeners = snapshot.config.listeners.iter().enumerate();
         View {
