@@ -76,7 +76,7 @@ async fn what_is_beyond_the_limit_waits_and_what_is_beyond_the_queue_is_turned_a
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_wait_ends_with_its_deadline_or_with_its_client() {
+async fn a_wait_ends_with_its_deadline() {
     let (origin, gate) = holding().await;
     let keys = "requests_max = 1, queue_max = 10, queue_timeout = \"200ms\"";
     let sidecar = with_overload(&origin, keys).start().await;

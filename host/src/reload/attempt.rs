@@ -8,14 +8,18 @@ use super::build::{self, Built, Staged};
 use super::full::Wanted;
 use super::problems::Problems;
 use super::resolve::resolve;
+use super::rollouts::TICK;
 use super::thread::{RELEASE_PAUSES, Reload, Retired};
 use super::{Attempt, Cause, OnLoadFailure, Outcome, Refused, lock};
-use crate::config;
-use crate::rollout::control::{GenerationStatus, Pinned, Progress, RolloutId, RolloutStatus};
+use crate::config::{self, Loaded};
+use crate::rollout::control::{
+    GenerationStatus, Origin, Pinned, Progress, RolloutId, RolloutStatus,
+};
 use crate::rollout::store::{FullRecord, InProgress};
 use crate::shutdown::Stage;
 use crate::snapshot::Snapshot;
 use std::sync::Arc;
+use std::sync::mpsc::RecvTimeoutError;
 use std::time::{Instant, SystemTime};
 
 /// What to do about a configuration file that is gone.
@@ -34,6 +38,7 @@ impl Reload {
         let loaded = config::load(&self.path, HELP_UNREADABLE)
             .map_err(|problems| Refused::Problems(problems.into()))?;
         let (files, warnings) = (loaded.files(), loaded.warnings.clone());
+        self.compile_ahead(&loaded);
         let wanted = Wanted::of(loaded, &mut self.loader, self.history.state());
         let running = self.shared.snapshot.load_full();
         let built = self.build(&wanted, &running);
@@ -72,6 +77,19 @@ impl Reload {
             self.begin_from_file(trial);
         }
         Ok(generation)
+    }
+
+    /// While a rollout is in progress, what is missing is compiled beside this thread, so that a
+    /// verdict does not wait for a compiler.
+    fn compile_ahead(&mut self, loaded: &Loaded) {
+        if self.rollout.is_none() {
+            return;
+        }
+        // Without a thread it is compiled when it is loaded.
+        let Ok(done) = self.loader.compile_beside(loaded) else { return };
+        while let Err(RecvTimeoutError::Timeout) = done.recv_timeout(TICK) {
+            self.tick();
+        }
     }
 
     /// The generation that is wanted, and the filters of what is to be tried then: a file is used as
@@ -142,6 +160,8 @@ impl Reload {
     pub(super) fn remember(&mut self, snapshot: &Snapshot, cause: Cause) {
         let config_path = self.file();
         let record = self.full.record(snapshot, cause.name(), config_path, self.source);
+        // Before it is on disk, which takes a moment.
+        lock(&self.state.shown).in_force = self.in_force(&record);
         self.history.keep(record, &self.full.loaded);
         self.show_history();
     }
@@ -223,19 +243,16 @@ impl Reload {
         let mut all = lock(&self.state.shown);
         all.generations = generations.map(shown).collect();
         all.pinned = state.pinned.iter().map(Pinned::from).collect();
-        all.in_force = self.in_force();
         all.plan = self.full.loaded.config.rollout.plan.clone();
         all.state_dir = self.history.directory();
         all.unkept = self.history.fault();
     }
 
-    /// Who is in force, in words.
-    fn in_force(&self) -> String {
-        use crate::rollout::control::Origin;
-        let Some(last) = self.history.state().last_full() else { return "file".to_owned() };
-        let generation = last.generation;
+    /// Who is in force, in words; `last` is the full generation that is.
+    fn in_force(&self, last: &FullRecord) -> String {
+        let FullRecord { generation, cause, .. } = last;
         match &self.full.on_top {
-            _ if self.full.returned && last.cause == Cause::Rollback.name() => {
+            _ if self.full.returned && cause == Cause::Rollback.name() => {
                 format!("rollback: generation {generation} over the file")
             }
             Some(on_top) if on_top.by == Origin::File => "file: its next is promoted".to_owned(),
