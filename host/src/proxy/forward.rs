@@ -422,7 +422,7 @@ fn switches_as_asked(
 fn keep(flow: &Flow<'_>, connection: Box<Http1>) {
     let sent = connection.writer.queued() == 0 && !connection.writer.unfinished();
     if connection.keepable && sent && connection.reader.body_done() {
-        connection.keep(&flow.route.upstream);
+        connection.keep(flow.route.upstream);
     }
 }
 
