@@ -64,6 +64,7 @@ pub(super) fn start(
         retired: Vec::new(),
         pause: RELEASE_PAUSES[0],
         settled: false,
+        next_idle: Instant::now() + SETTLE_PAUSE,
     };
     let snapshot = reload.shared.snapshot.load_full();
     reload.published(&snapshot, Cause::Start, started);
@@ -126,6 +127,8 @@ pub(super) struct Reload {
     pub(super) pause: Duration,
     /// Memory was given back since the latest attempt.
     settled: bool,
+    /// When memory is given back, or generations are looked for, next.
+    next_idle: Instant,
 }
 
 impl Reload {
@@ -134,7 +137,7 @@ impl Reload {
             self.begin_from_file(trial);
         }
         while let Some(request) = self.next() {
-            self.settled = false;
+            self.stir();
             match request {
                 Request::End => return,
                 Request::Touched => self.look(),
@@ -166,25 +169,36 @@ impl Reload {
             if let Some(request) = self.waiting.pop_front() {
                 return Some(request);
             }
-            let pause = match (self.settled, self.retired.is_empty()) {
-                _ if self.rollout.is_some() => {
-                    self.next_look.saturating_duration_since(Instant::now())
-                }
-                (false, _) => SETTLE_PAUSE,
-                (true, false) => self.pause,
-                (true, true) => return self.receiver.recv().ok(),
-            };
-            match self.receiver.recv_timeout(pause) {
+            let idles = !self.settled || !self.retired.is_empty();
+            let look = self.rollout.as_ref().map(|_| self.next_look);
+            let due = look.into_iter().chain(idles.then_some(self.next_idle)).min();
+            let Some(due) = due else { return self.receiver.recv().ok() };
+            match self.receiver.recv_timeout(due.saturating_duration_since(Instant::now())) {
                 Ok(request) => return Some(request),
                 Err(RecvTimeoutError::Disconnected) => return None,
-                Err(RecvTimeoutError::Timeout) if self.rollout.is_some() => {}
-                Err(RecvTimeoutError::Timeout) if self.settled => self.release(),
-                Err(RecvTimeoutError::Timeout) => {
-                    self.settled = true;
-                    memory::give_back();
+                Err(RecvTimeoutError::Timeout) if idles && Instant::now() >= self.next_idle => {
+                    self.idle();
                 }
+                Err(RecvTimeoutError::Timeout) => {}
             }
         }
+    }
+
+    /// Something was done: what it needed is given back when it is quiet.
+    pub(super) fn stir(&mut self) {
+        self.settled = false;
+        self.next_idle = Instant::now() + SETTLE_PAUSE;
+    }
+
+    /// Gives back what is not needed any more.
+    fn idle(&mut self) {
+        if self.settled {
+            self.release();
+        } else {
+            self.settled = true;
+            memory::give_back();
+        }
+        self.next_idle = Instant::now() + self.pause;
     }
 
     /// After a file was touched: publishes what is in the files now, if it is something else.
