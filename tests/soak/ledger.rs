@@ -6,16 +6,16 @@
 use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::ops::RangeInclusive;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use tokio::sync::watch;
 
 /// What was asked and what came of it.
+#[derive(Default)]
 pub(crate) struct Ledger {
     /// Odd while a bad version gets a share.
     epoch: AtomicU64,
     counts: Mutex<Counts>,
-    stop: watch::Sender<bool>,
+    stopped: AtomicBool,
 }
 
 #[derive(Default)]
@@ -24,13 +24,6 @@ struct Counts {
     fine: BTreeMap<&'static str, u64>,
     /// By epoch: answers of a bad version, whatever their status.
     hurt: BTreeMap<u64, u64>,
-}
-
-impl Default for Ledger {
-    fn default() -> Self {
-        let (epoch, counts) = Default::default();
-        Ledger { epoch, counts, stop: watch::Sender::new(false) }
-    }
 }
 
 impl Ledger {
@@ -74,18 +67,12 @@ impl Ledger {
 
     /// The run is over.
     pub(crate) fn stop(&self) {
-        self.stop.send_replace(true);
+        self.stopped.store(true, Ordering::SeqCst);
     }
 
     /// Is it?
     pub(crate) fn stopped(&self) -> bool {
-        *self.stop.borrow()
-    }
-
-    /// Waits until it is.
-    pub(crate) async fn until_stopped(&self) {
-        let stopped = self.stop.subscribe().wait_for(|stopped| *stopped).await.is_ok();
-        assert!(stopped, "the sender is in the ledger");
+        self.stopped.load(Ordering::SeqCst)
     }
 
     /// Something of every kind was asked for.

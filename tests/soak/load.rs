@@ -5,6 +5,7 @@ use crate::site::Site;
 use http::Method;
 use pillion_tests::client::{empty, full};
 use pillion_tests::{Client, Protocol, Reply};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::task::JoinSet;
@@ -25,28 +26,38 @@ const POST_EVERY: usize = 4;
 /// Its bytes.
 const BODY_BYTES: usize = 4_096;
 
-/// Connects the clients and lets them ask until the run is over.
-pub(crate) async fn begin(site: &Site, ledger: &Arc<Ledger>, tasks: &mut JoinSet<()>) {
+/// Connects the clients and lets them ask until the run is over. The connections that several of them
+/// share, which last as long as these values.
+pub(crate) async fn begin(
+    site: &Site,
+    ledger: &Arc<Ledger>,
+    tasks: &mut JoinSet<()>,
+) -> Vec<Client> {
+    let mut shared = Vec::new();
+    let address = site.sidecar.address();
     for number in 0..HTTP1 {
         let client = site.sidecar.connect(Protocol::Http1).await;
-        tasks.spawn(ask(client, Protocol::Http1, number, Arc::clone(ledger)));
+        tasks.spawn(ask(client, address, Protocol::Http1, number, Arc::clone(ledger)));
     }
     for (connection, streams) in HTTP2.into_iter().enumerate() {
         let client = site.sidecar.connect(Protocol::Http2).await;
         for stream in 0..streams {
             let number = HTTP1 + 10 * connection + stream;
-            tasks.spawn(ask(client.another(), Protocol::Http2, number, Arc::clone(ledger)));
+            let another = client.another();
+            tasks.spawn(ask(another, address, Protocol::Http2, number, Arc::clone(ledger)));
         }
-        // The connection lives as long as this value.
-        let ledger = Arc::clone(ledger);
-        tasks.spawn(async move {
-            ledger.until_stopped().await;
-            assert!(client.is_open(), "no connection is closed");
-        });
+        shared.push(client);
     }
+    shared
 }
 
-async fn ask(mut client: Client, protocol: Protocol, number: usize, ledger: Arc<Ledger>) {
+async fn ask(
+    mut client: Client,
+    address: SocketAddr,
+    protocol: Protocol,
+    number: usize,
+    ledger: Arc<Ledger>,
+) {
     let mut pace = tokio::time::interval(PAUSE);
     pace.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut asked = 0;
@@ -72,12 +83,16 @@ async fn ask(mut client: Client, protocol: Protocol, number: usize, ledger: Arc<
             }
         }
         if mood(&reply) == "good" {
+            assert!(reply.header("connection") != "close", "{path}: {reply:?}");
             ledger.fine(match (protocol, posts) {
                 (Protocol::Http1, false) => "GET, HTTP/1.1",
                 (Protocol::Http1, true) => "POST, HTTP/1.1",
                 (Protocol::Http2, false) => "GET, HTTP/2",
                 (Protocol::Http2, true) => "POST, HTTP/2",
             });
+        } else if posts && reply.header("connection") == "close" {
+            // Whoever answers before the request's body has come ends an HTTP/1 connection.
+            client = Client::connect(address, protocol).await;
         }
         assert!(client.is_open(), "the connection of {path} was closed after {reply:?}");
         asked += 1;

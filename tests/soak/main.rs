@@ -14,6 +14,7 @@ mod swaps;
 mod vitals;
 
 use ledger::Ledger;
+use pillion_tests::Client;
 use pillion_tests::peer::tell;
 use site::Site;
 use std::sync::Arc;
@@ -30,7 +31,7 @@ async fn swaps_of_good_and_bad_versions_under_load_hurt_nobody_but_the_share_of_
     let ledger = Arc::new(Ledger::default());
     let site = Site::start(&ledger).await;
     let mut tasks = JoinSet::new();
-    load::begin(&site, &ledger, &mut tasks).await;
+    let shared = load::begin(&site, &ledger, &mut tasks).await;
     streams::begin(&site, &ledger, &mut tasks).await;
     let watch = tokio::spawn(vitals::watch(site.sidecar.id(), Arc::clone(&ledger)));
 
@@ -51,6 +52,8 @@ async fn swaps_of_good_and_bad_versions_under_load_hurt_nobody_but_the_share_of_
     ledger.stop();
     // Each of them panics at the first thing that is not as it has to be; joining tells.
     tasks.join_all().await;
+    assert!(shared.iter().all(Client::is_open), "no connection is closed");
+    drop(shared);
     let vitals = watch.await.expect("nobody ends it");
     tell(&swaps::table(&outcomes, &ledger));
     tell(&ledger.table());
