@@ -154,7 +154,6 @@ impl<'s> Swapper<'s> {
         if outcome.state == "promoted" {
             self.running = version;
         }
-        eprintln!("{:?} {}", outcome.took, swap.name());
         self.outcomes.push(outcome);
         self.check_in_force().await;
         if swap.end == End::Returned {
