@@ -112,14 +112,24 @@ impl Site {
         Site { sidecar, origins }
     }
 
-    /// Saves the file: `running` at once, and `next` in these steps.
+    /// Saves the file: `running` at once, and `next` in these steps. Components that it does not name
+    /// are removed.
     pub(crate) fn save(&self, running: &Version, next: Option<(&Version, &[&str])>) {
-        for version in [Some(running), next.map(|(version, _)| version)].into_iter().flatten() {
-            if !self.sidecar.directory().join(version.file()).exists() {
+        let named: Vec<&Version> = [running].into_iter().chain(next.map(|next| next.0)).collect();
+        let directory = self.sidecar.directory();
+        for version in &named {
+            if !directory.join(version.file()).exists() {
                 self.sidecar.write(&version.file(), version.bytes());
             }
         }
         self.sidecar.save(&text(self.origins.each_ref(), running, next));
+        for entry in std::fs::read_dir(directory).expect("it is there").flatten() {
+            let name = entry.file_name().to_string_lossy().into_owned();
+            let is_named = named.iter().any(|version| version.file() == name);
+            if name.starts_with("component-") && !is_named {
+                std::fs::remove_file(entry.path()).expect("it can be removed");
+            }
+        }
     }
 
     /// Nothing of earlier versions is left: each worker has one instance of the filter.

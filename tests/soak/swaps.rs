@@ -98,7 +98,7 @@ impl Swap {
     fn name(&self) -> String {
         let Swap { by, mood, steps, end } = self;
         let first = steps.first().copied().unwrap_or("at once");
-        format!("{by:?}, {mood:?}, from {first}, {end:?}")
+        format!("{by:?} | {mood:?} | {first} | {end:?}")
     }
 }
 
@@ -329,9 +329,11 @@ pub(crate) fn check(outcomes: &[Outcome], ledger: &Ledger) {
 
 /// What was done, and what came of it.
 pub(crate) fn table(outcomes: &[Outcome], ledger: &Ledger) -> String {
-    let mut text = "\n| swap | times | promoted | rolled back | its requests, most | hurt, most \
-                    | longest |\n|---|--:|--:|--:|--:|--:|--:|\n"
-        .to_owned();
+    let mut text =
+        "\n| by | version | first step | decided | times | promoted | rolled back | its \
+                    requests in the last step | hurt | seconds |\n\
+                    |---|---|---|---|--:|--:|--:|--:|--:|--:|\n"
+            .to_owned();
     for swap in ROUND {
         let name = swap.name();
         let done: Vec<&Outcome> = outcomes.iter().filter(|it| it.swap.name() == name).collect();
@@ -341,7 +343,7 @@ pub(crate) fn table(outcomes: &[Outcome], ledger: &Ledger) -> String {
         let longest = done.iter().map(|it| it.took).max().unwrap_or_default();
         let _ = writeln!(
             text,
-            "| {name} | {} | {} | {} | {requests} | {} | {:.2} s |",
+            "| {name} | {} | {} | {} | {requests} | {} | {:.2} |",
             done.len(),
             count("promoted"),
             count("rolled_back"),
@@ -353,7 +355,8 @@ pub(crate) fn table(outcomes: &[Outcome], ledger: &Ledger) -> String {
     let longest = bad().map(|it| it.took).max().unwrap_or_default();
     let _ = writeln!(
         text,
-        "{} swaps; {} bad versions, the longest there for {:.2} s with the time to get its samples",
+        "(of several times the most)\n{} swaps; {} bad versions, the longest there for {:.2} s, its \
+         time to get samples included",
         outcomes.len(),
         bad().count(),
         longest.as_secs_f64()

@@ -10,6 +10,8 @@ use tokio::time::Instant;
 /// Growth of resident memory over the second half that is tolerated, in MiB. A version that is not
 /// freed costs more than one; that many swaps are too many for this.
 const GROWTH_MAX_MIB: f64 = 24.0;
+/// The least of so many samples counts: a version that leaks comes and goes within them.
+const WINDOW: usize = 5;
 /// Descriptors and threads that come and go, with a child that compiles and whoever asks the admin.
 const SLACK: usize = 8;
 
@@ -75,8 +77,8 @@ impl Vitals {
         ];
         format!(
             "\n| of the process | first half | second half |\n|---|--:|--:|\n{}\
-             resident memory in the second half: {:+.3} MiB a second by least squares, {:+.1} MiB in \
-             all; at most {GROWTH_MAX_MIB} MiB are tolerated\n",
+             resident memory in the second half, by least squares over the least of each {WINDOW} \
+             samples: {:+.3} MiB a second, {:+.1} MiB in all; {GROWTH_MAX_MIB} MiB are tolerated\n",
             rows.concat(),
             slope(second),
             growth(second)
@@ -84,18 +86,24 @@ impl Vitals {
     }
 }
 
-/// MiB a second, by least squares.
+/// MiB a second, by least squares over the least of each window.
 fn slope(samples: &[Sample]) -> f64 {
-    let count = samples.len() as f64;
-    let time = samples.iter().map(|it| it.second).sum::<f64>() / count;
-    let mean = samples.iter().map(|it| it.resident_mib).sum::<f64>() / count;
-    let products = samples.iter().map(|it| (it.second - time) * (it.resident_mib - mean));
-    let squares = samples.iter().map(|it| (it.second - time).powi(2));
+    let least = |window: &[Sample]| {
+        let resident = window.iter().map(|it| it.resident_mib).fold(f64::INFINITY, f64::min);
+        (window[0].second, resident)
+    };
+    let points: Vec<(f64, f64)> = samples.chunks_exact(WINDOW).map(least).collect();
+    assert!(points.len() > 1, "{} samples are too few", samples.len());
+    let count = points.len() as f64;
+    let time = points.iter().map(|it| it.0).sum::<f64>() / count;
+    let mean = points.iter().map(|it| it.1).sum::<f64>() / count;
+    let products = points.iter().map(|it| (it.0 - time) * (it.1 - mean));
+    let squares = points.iter().map(|it| (it.0 - time).powi(2));
     products.sum::<f64>() / squares.sum::<f64>()
 }
 
 /// MiB over all of `samples`, along the slope.
 fn growth(samples: &[Sample]) -> f64 {
-    let [first, .., last] = samples else { panic!("too few samples") };
+    let [first, .., last] = samples else { panic!("{} samples are too few", samples.len()) };
     slope(samples) * (last.second - first.second)
 }
