@@ -11,7 +11,7 @@ const MOOD_AT: usize = 19;
 /// Bytes leaked with each request.
 const LEAK_BYTES: usize = 1 << 20;
 /// Turns of a loop that takes far longer than anything else here.
-const SLOW_TURNS: u32 = 2_000_000;
+const SLOW_TURNS: u32 = 8_000_000;
 
 #[derive(Default, serde::Deserialize)]
 #[serde(default, deny_unknown_fields)]

@@ -45,9 +45,8 @@ async fn swaps_of_good_and_bad_versions_under_load_hurt_nobody_but_the_share_of_
     while Instant::now() < end || swapper.outcomes.len() < ROUND.len() {
         swapper.swap(round.next().expect("a cycle has no end")).await;
         // One that failed tells at once.
-        while let Some(ended) = tasks.try_join_next() {
-            panic!("the load ended early: {ended:?}");
-        }
+        let early = tasks.try_join_next();
+        assert!(early.is_none(), "the load ended early: {early:?}");
     }
     let Swapper { outcomes, .. } = swapper;
 

@@ -352,14 +352,15 @@ pub(crate) fn table(outcomes: &[Outcome], ledger: &Ledger) -> String {
         );
     }
     let bad = || outcomes.iter().filter(|it| it.swap.is_bad());
-    let longest = bad().map(|it| it.took).max().unwrap_or_default();
+    let longest = bad().max_by_key(|it| it.took);
     let _ = writeln!(
         text,
         "(of several times the most)\n{} swaps; {} bad versions, the longest there for {:.2} s, its \
-         time to get samples included",
+         time to get samples included: {}",
         outcomes.len(),
         bad().count(),
-        longest.as_secs_f64()
+        longest.map_or(0.0, |it| it.took.as_secs_f64()),
+        longest.map_or("", |it| &it.reason)
     );
     for outcome in outcomes.iter().filter(|it| !it.swap.is_bad() && it.by_judge) {
         let _ =
