@@ -241,6 +241,7 @@ impl Scene {
             assert_eq!(reply.header("x-version"), shown, "after {past:?}");
         }
         let status = self.sidecar.status().await;
+        assert_eq!(status["kept"]["fault"], Value::Null, "{status}");
         if begins_again {
             self.step(1).await;
         } else {
