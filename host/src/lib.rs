@@ -12,6 +12,7 @@ pub mod config;
 
 pub mod http;
 pub mod io;
+pub mod tls;
 
 pub mod http1;
 pub mod http2;

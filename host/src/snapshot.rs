@@ -7,6 +7,7 @@
 use crate::config::Config;
 use crate::shutdown::Shutdown;
 use crate::telemetry::{AccessLog, Metrics};
+use crate::tls::Tls;
 use crate::wasm::{Prepared, WasmFilter};
 use arc_swap::ArcSwap;
 use std::net::{SocketAddr, TcpListener};
@@ -26,6 +27,8 @@ pub struct Snapshot {
     /// Resolved addresses of each upstream's endpoints, in the order of `config.upstreams`. An
     /// endpoint whose name did not resolve is left out, and logged.
     pub addresses: Vec<Vec<SocketAddr>>,
+    /// What its listeners and upstreams need to speak TLS.
+    pub tls: Tls,
     parts: Vec<Mutex<Option<WorkerPart>>>,
 }
 
@@ -47,7 +50,14 @@ impl Snapshot {
         parts: Vec<WorkerPart>,
     ) -> Self {
         let parts = parts.into_iter().map(|part| Mutex::new(Some(part))).collect();
-        Snapshot { generation, config, filters, addresses, parts }
+        Snapshot { generation, config, filters, addresses, tls: Tls::default(), parts }
+    }
+
+    /// The same, which speaks TLS.
+    #[must_use]
+    pub fn with_tls(mut self, tls: Tls) -> Self {
+        self.tls = tls;
+        self
     }
 
     /// Takes over the sockets of `wanted` listeners from the parts of `running` that their workers

@@ -218,9 +218,12 @@ impl Worker {
             .upstreams
             .iter()
             .zip(&snapshot.addresses)
-            .map(|(config, addresses)| {
+            .enumerate()
+            .map(|(index, (config, addresses))| {
                 let stats = metrics.upstream(&config.name);
-                Rc::new(Upstream::new(config, addresses, &self.endpoints, stats, self.index))
+                let tls = snapshot.tls.upstream(index).cloned();
+                let endpoints = &self.endpoints;
+                Rc::new(Upstream::new(config, addresses, tls, endpoints, stats, self.index))
             })
             .collect();
         let route = |listener: &str, config: &config::Route| Route {
@@ -231,10 +234,11 @@ impl Worker {
             stats: metrics.route(listener, &config.name),
             config: config.clone(),
         };
-        let listener = |config: &config::Listener| Listener {
+        let listener = |(index, config): (usize, &config::Listener)| Listener {
             name: config.name.clone(),
             generation: snapshot.generation,
             trusted_proxies: config.trusted_proxies.clone(),
+            tls: snapshot.tls.listener(index).cloned(),
             head_limits: head_limits(&config.limits),
             http2_limits: Rc::new(http2_limits(&config.limits)),
             stats: metrics.listener(&config.name),
@@ -245,7 +249,7 @@ impl Worker {
         let listeners = snapshot.config.listeners.iter();
         Generation {
             number: snapshot.generation,
-            listeners: listeners.map(|config| Rc::new(listener(config))).collect(),
+            listeners: listeners.enumerate().map(|it| Rc::new(listener(it))).collect(),
         }
     }
 }

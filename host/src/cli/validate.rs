@@ -2,8 +2,9 @@
 
 use super::{CONFIG_DEFAULT, say};
 use crate::config;
-use crate::reload::{Loader, OnLoadFailure};
+use crate::reload::{Loader, OnLoadFailure, Problems};
 use crate::telemetry::Metrics;
+use crate::tls::Tls;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::SystemTime;
@@ -13,7 +14,7 @@ pub(super) struct Arguments {
     /// The configuration file
     #[arg(value_name = "FILE", default_value = CONFIG_DEFAULT)]
     file: PathBuf,
-    /// Do not compile, load and configure the filters
+    /// Do not compile, load and configure the filters, nor read keys and certificates
     #[arg(long)]
     config_only: bool,
 }
@@ -33,7 +34,9 @@ pub(super) fn main(arguments: Arguments) -> anyhow::Result<ExitCode> {
     if !arguments.config_only {
         let mut loader = Loader::new(&loaded.config, Metrics::new(1, SystemTime::now()))?;
         // What the fail policy would let pass is a finding here.
-        if let Err(problems) = loader.load(&loaded, OnLoadFailure::Refuse) {
+        let filters = loader.load(&loaded, OnLoadFailure::Refuse);
+        let tls = Tls::build(&loaded, None, loader.metrics()).map_err(Problems::from);
+        if let Err(problems) = Problems::both(filters, tls) {
             say(&problems.to_string())?;
             return Ok(ExitCode::FAILURE);
         }

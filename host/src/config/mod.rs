@@ -22,6 +22,7 @@ mod reader;
 mod schema;
 mod spec;
 mod syntax;
+pub mod tls;
 mod units;
 mod words;
 
@@ -38,11 +39,11 @@ pub use self::dump::REDACTED;
 pub use self::filters::BUILTIN_FILTERS;
 pub use self::keys::ADMIN_ADDRESS_DEFAULT;
 pub use self::limits::{
-    BODY_CHUNK_BYTES_MAX, CHAIN_FILTERS_MAX, CONFIG_FILE_BYTES_MAX, CONFIG_KEY_PATH_BYTES_MAX,
-    CompileLimits, ENDPOINTS_MAX, FILTER_CONFIG_BYTES_MAX, FILTERS_MAX, FilterLimits, KvGrant,
-    LISTENERS_MAX, LOG_LINE_BYTES_MAX, ListenerLimits, MATCH_VALUES_MAX, NAME_BYTES_MAX,
-    NOTE_BYTES_MAX, NOTES_MAX, REFERENCED_FILE_BYTES_MAX, ROUTES_MAX, TRUSTED_PROXIES_MAX,
-    UPSTREAMS_MAX, UpstreamLimits,
+    BODY_CHUNK_BYTES_MAX, CERTIFICATES_MAX, CHAIN_FILTERS_MAX, CONFIG_FILE_BYTES_MAX,
+    CONFIG_KEY_PATH_BYTES_MAX, CompileLimits, ENDPOINTS_MAX, FILTER_CONFIG_BYTES_MAX, FILTERS_MAX,
+    FilterLimits, KvGrant, LISTENERS_MAX, LOG_LINE_BYTES_MAX, ListenerLimits, MATCH_VALUES_MAX,
+    NAME_BYTES_MAX, NOTE_BYTES_MAX, NOTES_MAX, PEER_PATTERNS_MAX, REFERENCED_FILE_BYTES_MAX,
+    ROUTES_MAX, TRUSTED_PROXIES_MAX, UPSTREAMS_MAX, UpstreamLimits,
 };
 pub use self::model::{
     AccessLog, AccessLogDestination, Admin, Config, Endpoint, FailPolicy, Filter, FilterSource,
@@ -94,6 +95,9 @@ impl Loaded {
             FilterSource::Builtin(_) => None,
         });
         let mut files: BTreeSet<PathBuf> = components.collect();
+        let Config { listeners, upstreams, .. } = &self.config;
+        files.extend(listeners.iter().filter_map(|it| it.tls.as_ref()).flat_map(|tls| tls.files()));
+        files.extend(upstreams.iter().filter_map(|it| it.tls.as_ref()).flat_map(|tls| tls.files()));
         files.extend(self.referenced_files.iter().cloned());
         files.insert(self.config.source.clone());
         files

@@ -1,4 +1,4 @@
-//! One generation, built whole or not at all: filters, addresses, sockets, then a part for each
+//! One generation, built whole or not at all: filters, keys, addresses, sockets, then a part for each
 //! worker. Nothing that is running is touched.
 
 use super::filters::{Loader, OnLoadFailure, located};
@@ -8,6 +8,7 @@ use super::resolve::resolve;
 use super::sockets::{self, Listening};
 use crate::config::Loaded;
 use crate::snapshot::{Snapshot, WorkerPart};
+use crate::tls::Tls;
 use crate::wasm::{Prepared, WasmFilter};
 use std::sync::Arc;
 
@@ -46,7 +47,9 @@ fn assemble(
     let none = Listening::new();
     let listening = running.map_or(&none, |(_, listening)| listening);
     let opened = sockets::open(loaded, listening, workers);
-    let (filters, opened) = Problems::both(filters, opened)?;
+    let running_tls = running.map(|(running, _)| &running.tls);
+    let tls = Tls::build(loaded, running_tls, loader.metrics()).map_err(Problems::from);
+    let (filters, (opened, tls)) = Problems::both(filters, Problems::both(opened, tls))?;
     let instances = (0..workers)
         .map(|worker| instances(loaded, &filters, worker))
         .collect::<Result<Vec<_>, _>>()?;
@@ -61,7 +64,7 @@ fn assemble(
         .collect();
     let generation = running.map_or(1, |(running, _)| running.generation + 1);
     let config = Arc::new(loaded.config.clone());
-    let snapshot = Snapshot::new(generation, config, filters, addresses, parts);
+    let snapshot = Snapshot::new(generation, config, filters, addresses, parts).with_tls(tls);
     Ok(Built { snapshot, listening })
 }
 

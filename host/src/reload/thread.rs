@@ -8,6 +8,7 @@ use super::{Attempt, Cause, First, Listening, Outcome, Refused, Request, State, 
 use crate::config;
 use crate::shutdown::Stage;
 use crate::snapshot::{Shared, Snapshot};
+use crate::tls::Expiry;
 use crate::wasm::Prepared;
 use std::collections::{BTreeSet, VecDeque};
 use std::io;
@@ -56,6 +57,7 @@ pub(super) fn start(
         retired: Vec::new(),
         pause: RELEASE_PAUSES[0],
         settled: false,
+        expiry: Expiry::default(),
     };
     let snapshot = reload.shared.snapshot.load_full();
     reload.published(&snapshot, Cause::Start, started);
@@ -106,6 +108,8 @@ struct Reload {
     pause: Duration,
     /// Memory was given back since the latest attempt.
     settled: bool,
+    /// What was told of the ends of certificates.
+    expiry: Expiry,
 }
 
 impl Reload {
@@ -135,10 +139,11 @@ impl Reload {
             if let Some(request) = self.waiting.pop_front() {
                 return Some(request);
             }
+            self.expiry.look(&self.shared.snapshot.load().tls, SystemTime::now());
             let pause = match (self.settled, self.retired.is_empty()) {
                 (false, _) => SETTLE_PAUSE,
                 (true, false) => self.pause,
-                (true, true) => return self.receiver.recv().ok(),
+                (true, true) => Expiry::INTERVAL,
             };
             match self.receiver.recv_timeout(pause) {
                 Ok(request) => return Some(request),
@@ -243,6 +248,7 @@ impl Reload {
     fn published(&self, snapshot: &Snapshot, cause: Cause, started: Instant) {
         let generation = snapshot.generation;
         self.shared.metrics.process().set_generation(generation);
+        snapshot.tls.published();
         self.shared.published.send_replace(generation);
         tracing::info!(
             generation,
