@@ -13,11 +13,12 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("http1", &["http", "io"]),
     ("http2", &["http"]),
     ("chain", &["http"]),
-    ("telemetry", &["capability", "chain"]),
+    ("telemetry", &["capability", "chain", "http"]),
     ("wasm", &["capability", "chain", "http", "telemetry"]),
-    ("upstream", &["config", "http1", "http2", "io", "telemetry"]),
+    ("tls", &["config", "http", "telemetry"]),
+    ("upstream", &["config", "http1", "http2", "io", "telemetry", "tls"]),
     ("rollout", &["telemetry"]),
-    ("snapshot", &["config", "rollout", "shutdown", "telemetry", "wasm"]),
+    ("snapshot", &["config", "rollout", "shutdown", "telemetry", "tls", "wasm"]),
     (
         "proxy",
         &[
@@ -29,11 +30,12 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "io",
             "rollout",
             "telemetry",
+            "tls",
             "upstream",
             "worker",
         ],
     ),
-    ("listener", &["io", "proxy", "telemetry", "worker"]),
+    ("listener", &["http1", "io", "proxy", "telemetry", "tls", "worker"]),
     (
         "worker",
         &[
@@ -53,7 +55,17 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("admin", &["http", "http1", "io", "rollout", "telemetry"]),
     (
         "reload",
-        &["capability", "chain", "config", "rollout", "shutdown", "snapshot", "telemetry", "wasm"],
+        &[
+            "capability",
+            "chain",
+            "config",
+            "rollout",
+            "shutdown",
+            "snapshot",
+            "telemetry",
+            "tls",
+            "wasm",
+        ],
     ),
     ("cases", &["capability", "chain", "config", "http", "proxy", "reload", "telemetry", "wasm"]),
 ];

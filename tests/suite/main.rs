@@ -31,6 +31,7 @@ mod scaffold;
 mod served_cases;
 mod swap;
 mod timeouts;
+mod tls;
 mod truncation;
 mod upgrade;
 mod upstream;

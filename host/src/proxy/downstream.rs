@@ -203,9 +203,9 @@ impl Downstream {
 
     async fn http2(self, stream: Stream, listener: &Listener) {
         let limits = listener.http2_limits.clone();
-        let mut connection = match http2::Connection::handshake(stream, limits).await {
+        let mut connection = match http2::Connection::handshake(stream.clone(), limits).await {
             Ok(connection) => connection,
-            Err(error) => return log_end(&listener.name, &error),
+            Err(error) => return end_badly(&listener.name, &stream, &error),
         };
         let this = Rc::new(self);
         let mut closed = pin!(this.gate.closed());
@@ -235,7 +235,7 @@ impl Downstream {
                     record.unrouted(listener, &mut exchange, fault, true, Instant::now());
                 }
                 Some(Err(AcceptError::Connection(error))) => {
-                    return log_end(&listener.name, &error);
+                    return end_badly(&listener.name, &stream, &error);
                 }
                 None => return,
             }
@@ -275,7 +275,9 @@ async fn linger(stream: &Stream, mut reader: Reader, timer: &mut Timer) {
     let _ = timer.within(LINGER_TIMEOUT, unread).await;
 }
 
-fn log_end(listener: &str, error: &http2::ConnectionError) {
+/// What was to be said to the client on HTTP/2 is said.
+fn end_badly(listener: &str, stream: &Stream, error: &http2::ConnectionError) {
+    stream.say_goodbye();
     tracing::debug!(listener, error = %error, "A downstream HTTP/2 connection ended.");
 }
 

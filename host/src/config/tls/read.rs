@@ -114,7 +114,7 @@ fn host_of_all(table: &TableReader<'_, '_>, endpoints: &[Endpoint]) -> Option<St
 
 fn patterns(table: &TableReader<'_, '_>, key: &str) -> Vec<PeerPattern> {
     let texts = table.texts(key);
-    refuse_empty(table, key, texts.is_empty(), "leave it out to accept every name");
+    refuse_empty(table, key, texts.is_empty(), "name one, or leave it out");
     texts.iter().filter_map(|text| pattern(table, text)).collect()
 }
 
