@@ -32,6 +32,7 @@ mod served_cases;
 mod swap;
 mod timeouts;
 mod tls;
+mod tls_upstream;
 mod truncation;
 mod upgrade;
 mod upstream;
