@@ -25,7 +25,15 @@ pub struct Issued {
     pub certificate: String,
     /// As PEM.
     pub key: String,
+    der: Vec<u8>,
     serial: SerialNumber,
+}
+
+impl Issued {
+    /// The certificate as it is shown to peers.
+    pub fn der(&self) -> Vec<u8> {
+        self.der.clone()
+    }
 }
 
 /// What is to stand in a certificate.
@@ -111,7 +119,12 @@ impl Authority {
         params.use_authority_key_identifier_extension = true;
         let key = KeyPair::generate().expect("keys can be made");
         let certificate = params.signed_by(&key, &self.issuer).expect("certificates can be signed");
-        Issued { certificate: certificate.pem(), key: key.serialize_pem(), serial }
+        Issued {
+            certificate: certificate.pem(),
+            key: key.serialize_pem(),
+            der: certificate.der().to_vec(),
+            serial,
+        }
     }
 
     /// A list that revokes these, as PEM.

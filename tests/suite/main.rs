@@ -32,6 +32,8 @@ mod served_cases;
 mod swap;
 mod timeouts;
 mod tls;
+mod tls_peers;
+mod tls_rotation;
 mod tls_upstream;
 mod truncation;
 mod upgrade;

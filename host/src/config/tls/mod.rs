@@ -1,7 +1,7 @@
 //! `[listener.tls]` and `[upstream.NAME.tls]`: the model, and what makes it of the file (`read`,
 //! `keys`) and a file of it (`dump`).
 //!
-//! Knows paths, not what is in the files; `crate::tls` reads those.
+//! Knows paths, not what is in the files.
 
 mod dump;
 pub(super) mod keys;
