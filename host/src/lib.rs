@@ -9,9 +9,11 @@ pub mod app;
 pub mod cli;
 
 pub mod config;
+pub mod units;
 
 pub mod http;
 pub mod io;
+pub mod private;
 pub mod tls;
 
 pub mod http1;

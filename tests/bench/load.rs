@@ -2,6 +2,7 @@
 //! by a loader of our own otherwise.
 
 use crate::measure::{placed, processor_time, ticks};
+use crate::pace;
 use crate::subject::Proxy;
 use pillion_tests::process::find;
 use pillion_tests::{Client, Protocol};
@@ -52,8 +53,23 @@ pub(crate) fn by() -> String {
 /// Loads a proxy for `length` and reads the kernel's accounting before and after; none where no
 /// request was answered.
 pub(crate) async fn cost(proxy: &Proxy, length: Duration, shape: &Shape) -> Option<Cost> {
+    cost_of(proxy, run(proxy.address, length, shape)).await
+}
+
+/// The same for requests at a fixed rate.
+pub(crate) async fn cost_at(proxy: &Proxy, length: Duration, rate: u32) -> Option<Cost> {
+    let paced = async {
+        let paced = pace::run(proxy.address, length, rate).await.ok();
+        let (requests, failed) =
+            paced.map_or((0, 0), |paced| (paced.latencies_us.len() as u64, paced.failed as u64));
+        Load { requests, failed, length }
+    };
+    cost_of(proxy, paced).await
+}
+
+async fn cost_of(proxy: &Proxy, load: impl Future<Output = Load>) -> Option<Cost> {
     let (time, (kernel, outside)) = (processor_time(proxy.id()), ticks(proxy.id()));
-    let load = run(proxy.address, length, shape).await;
+    let load = load.await;
     let used = processor_time(proxy.id()).saturating_sub(time);
     let (kernel_after, outside_after) = ticks(proxy.id());
     let kernel = kernel_after.saturating_sub(kernel) as f64;

@@ -62,7 +62,7 @@ async fn run(plan: &Plan) -> Result<(), String> {
             Section::Cpu => section::cpu::run(plan, &roster, at, &mut report).await,
             Section::Memory => section::memory::run(plan, &roster, at, &mut report).await,
             Section::Start => section::start::run(plan, &roster, at, &mut report).await,
-            Section::Swap => section::swap::run(plan, at, &mut report).await,
+            Section::Swap => section::swap::run(plan, &roster, at, &mut report).await,
             Section::Latency => section::latency::run(plan, &roster, at, &mut report).await,
             Section::Bodies => section::bodies::run(plan, &roster, &mut report).await,
             Section::Workers => section::workers::run(plan, at, &mut report).await,

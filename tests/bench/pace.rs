@@ -11,7 +11,7 @@ use std::net::{SocketAddr, TcpStream};
 use std::num::NonZeroU64;
 use std::time::{Duration, Instant};
 
-/// Requests a second.
+/// Requests a second, where latency is measured.
 pub(crate) const RATE: u32 = 1_000;
 /// Connections that share them.
 const CONNECTIONS: usize = 32;
@@ -29,9 +29,9 @@ pub(crate) struct Paced {
     pub(crate) failed: usize,
 }
 
-/// Sends `RATE` requests a second for `length`, from the processors that are not the proxies'.
-pub(crate) async fn run(address: SocketAddr, length: Duration) -> Result<Paced, String> {
-    let work = move || placed(false, || paced(address, length));
+/// Sends `rate` requests a second for `length`, from the processors that are not the proxies'.
+pub(crate) async fn run(address: SocketAddr, length: Duration, rate: u32) -> Result<Paced, String> {
+    let work = move || placed(false, || paced(address, length, rate));
     let done = tokio::task::spawn_blocking(work).await.expect("nothing cancels it");
     done.map_err(|error| format!("requests at a fixed rate to {address}: {error}"))
 }
@@ -44,7 +44,7 @@ struct Connection {
     answer: Vec<u8>,
 }
 
-fn paced(address: SocketAddr, length: Duration) -> std::io::Result<Paced> {
+fn paced(address: SocketAddr, length: Duration, rate: u32) -> std::io::Result<Paced> {
     // Without it the kernel may wake us 50 µs late; it is our own latency that suffers where it fails.
     let _ = rustix::thread::set_current_timer_slack(NonZeroU64::new(1));
     let mut connections = Vec::new();
@@ -55,9 +55,9 @@ fn paced(address: SocketAddr, length: Duration) -> std::io::Result<Paced> {
         connections.push(Connection { stream, due: None, answer: Vec::new() });
     }
     let mut free: VecDeque<usize> = (0..CONNECTIONS).collect();
-    let total = (length.as_secs_f64() * f64::from(RATE)) as u32;
+    let total = (length.as_secs_f64() * f64::from(rate)) as u32;
     let begin = Instant::now();
-    let due = |number: u32| begin + Duration::from_secs(1) * number / RATE;
+    let due = |number: u32| begin + Duration::from_secs(1) * number / rate;
     let (mut sent, mut paced) = (0, Paced { latencies_us: Vec::new(), failed: 0 });
     let end = begin + length + LINGER;
     while paced.latencies_us.len() + paced.failed < total as usize && Instant::now() < end {

@@ -5,19 +5,21 @@ use std::path::{Path, PathBuf};
 
 /// A module of the host, and the others it may use.
 const ALLOWED: &[(&str, &[&str])] = &[
-    ("config", &["http", "rollout"]),
+    ("config", &["http", "rollout", "units"]),
     ("http", &[]),
+    ("units", &[]),
     ("shutdown", &[]),
     ("capability", &[]),
     ("io", &[]),
+    ("private", &[]),
     ("http1", &["http", "io"]),
     ("http2", &["http"]),
     ("chain", &["http"]),
     ("telemetry", &["capability", "chain", "http"]),
-    ("wasm", &["capability", "chain", "http", "telemetry"]),
+    ("wasm", &["capability", "chain", "http", "private", "telemetry"]),
     ("tls", &["config", "http", "telemetry"]),
     ("upstream", &["config", "http1", "http2", "io", "telemetry", "tls"]),
-    ("rollout", &["telemetry"]),
+    ("rollout", &["private", "telemetry", "units"]),
     ("snapshot", &["config", "rollout", "shutdown", "telemetry", "tls", "wasm"]),
     (
         "proxy",

@@ -43,7 +43,7 @@ async fn attempt(
     let stream = connector.stream(address).await.ok()?;
     let mut client = pillion_tests::Client::over(stream, Protocol::Http1).await;
     let request = client.request(http::Method::GET, "/").body(pillion_tests::client::empty());
-    client.try_fetch(request.unwrap()).await.ok().map(|reply| reply.status)
+    client.try_fetch(request.expect("the request is valid")).await.ok().map(|reply| reply.status)
 }
 
 #[tokio::test]

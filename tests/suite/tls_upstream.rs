@@ -210,8 +210,8 @@ async fn connections_are_not_shared_by_upstreams_that_believe_others() {
 
 /// Carries bytes to `address`, and keeps a copy of them.
 async fn tap(address: SocketAddr) -> (SocketAddr, Arc<Mutex<Vec<u8>>>) {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let here = listener.local_addr().unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port can be bound");
+    let here = listener.local_addr().expect("a bound socket has an address");
     let seen = Arc::<Mutex<Vec<u8>>>::default();
     let kept = seen.clone();
     tokio::spawn(async move {
@@ -224,7 +224,9 @@ async fn tap(address: SocketAddr) -> (SocketAddr, Arc<Mutex<Vec<u8>>>) {
                 tokio::spawn(async move {
                     let mut bytes = vec![0; 16 * 1024];
                     while let Ok(read @ 1..) = from.read(&mut bytes).await {
-                        kept.lock().unwrap().extend_from_slice(&bytes[..read]);
+                        kept.lock()
+                            .expect("nothing panics there")
+                            .extend_from_slice(&bytes[..read]);
                         if to.write_all(&bytes[..read]).await.is_err() {
                             break;
                         }

@@ -11,6 +11,10 @@ pub enum Hook {
     Configure,
     /// Once per instance, between `configure` and the others.
     WantedHooks,
+    /// Once per version, of an instance that does nothing else.
+    StateVersion,
+    /// Where a version takes over the state of an older form, on an instance that then is dropped.
+    Migrate,
     /// Request head complete.
     OnRequest,
     /// A chunk of the request body.
@@ -29,9 +33,11 @@ pub enum Hook {
 
 impl Hook {
     /// Every hook, in the order of an exchange.
-    pub const ALL: [Hook; 9] = [
+    pub const ALL: [Hook; 11] = [
         Hook::Configure,
         Hook::WantedHooks,
+        Hook::StateVersion,
+        Hook::Migrate,
         Hook::OnRequest,
         Hook::OnRequestBody,
         Hook::OnRequestTrailers,
@@ -46,6 +52,8 @@ impl Hook {
         match self {
             Hook::Configure => "configure",
             Hook::WantedHooks => "wanted-hooks",
+            Hook::StateVersion => "state-version",
+            Hook::Migrate => "migrate",
             Hook::OnRequest => "on-request",
             Hook::OnRequestBody => "on-request-body",
             Hook::OnRequestTrailers => "on-request-trailers",
@@ -56,9 +64,26 @@ impl Hook {
         }
     }
 
+    /// The interface of the contract that has it.
+    pub fn interface(self) -> &'static str {
+        match self {
+            Hook::StateVersion | Hook::Migrate => "state",
+            _ => self.name(),
+        }
+    }
+
     /// Is it called in exchanges, and not before the first of them?
     pub fn is_of_exchange(self) -> bool {
-        !matches!(self, Hook::Configure | Hook::WantedHooks)
+        match self {
+            Hook::Configure | Hook::WantedHooks | Hook::StateVersion | Hook::Migrate => false,
+            Hook::OnRequest
+            | Hook::OnRequestBody
+            | Hook::OnRequestTrailers
+            | Hook::OnResponse
+            | Hook::OnResponseBody
+            | Hook::OnResponseTrailers
+            | Hook::OnComplete => true,
+        }
     }
 }
 

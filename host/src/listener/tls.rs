@@ -15,7 +15,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 /// Bytes that are still read from a client that was refused, so that it can read why.
-pub const LAST_BYTES_MAX: usize = 64 * 1024;
+const LAST_BYTES_MAX: usize = 64 * 1024;
 
 /// What a client gets that speaks HTTP without TLS. Nothing it has sent is looked at further.
 const PLAIN_HTTP: &[u8] = b"HTTP/1.1 400 Bad Request\r\nconnection: close\r\n\

@@ -96,6 +96,7 @@ mod tests {
             headers: Vec::new(),
             peers: Vec::new(),
             chain: Vec::new(),
+            next_chain: None,
             upstream: 0,
         }
     }

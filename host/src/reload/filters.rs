@@ -11,7 +11,7 @@ use crate::wasm::compile::COMPONENT_BYTES_MAX;
 use crate::wasm::{
     self, CacheError, CompileLimits, Compiler, FilterCode, FilterSpec, Grants, LoadError, Prepared,
 };
-use crate::{chain as filter_chain, wasm::cache::CacheCounters};
+use crate::{chain as filter_chain, chain::Hook, wasm::cache::CacheCounters};
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
 use std::io;
@@ -174,7 +174,7 @@ impl Loader {
 }
 
 /// The component of a filter.
-fn read(loaded: &Loaded, filter: &config::Filter) -> Result<Cow<'static, [u8]>, Diagnostic> {
+fn read<'f>(loaded: &Loaded, filter: &'f config::Filter) -> Result<Cow<'f, [u8]>, Diagnostic> {
     let key = format!("filter.{}.source", filter.name);
     let problem = |message: String, help: &str| {
         let mut problem = loaded.locate(&key, message);
@@ -193,6 +193,7 @@ fn read(loaded: &Loaded, filter: &config::Filter) -> Result<Cow<'static, [u8]>, 
             let message = format!("failed to read component `{}`: {error}", path.display());
             problem(message, "build the filter, or correct the path; it is relative to this file")
         }),
+        FilterSource::Uploaded(upload) => Ok(Cow::Borrowed(upload.bytes())),
     }
 }
 
@@ -218,7 +219,7 @@ pub(super) fn located(loaded: &Loaded, filter: &config::Filter, error: &LoadErro
         LoadError::NotGranted { .. } => {
             loaded.locate(&format!("filter.{name}.grants"), chain(error))
         }
-        LoadError::ConfigureFailed { .. } => {
+        LoadError::ConfigureFailed { hook: Hook::Configure | Hook::WantedHooks, .. } => {
             loaded.locate(&format!("filter.{name}.config"), chain(error))
         }
         _ => loaded.locate(&format!("filter.{name}.source"), chain(error)),
@@ -226,7 +227,17 @@ pub(super) fn located(loaded: &Loaded, filter: &config::Filter, error: &LoadErro
 }
 
 pub(crate) fn spec(filter: &config::Filter) -> FilterSpec {
-    let config::Filter { name, source: _, config, grants, limits, fail_policy, isolation } = filter;
+    let config::Filter {
+        name,
+        version: _,
+        source: _,
+        config,
+        grants,
+        limits,
+        fail_policy,
+        isolation,
+        next: _,
+    } = filter;
     let config::Grants { log, clock, random, metrics, kv, rate_limit } = grants;
     FilterSpec {
         name: name.clone(),

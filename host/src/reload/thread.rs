@@ -247,6 +247,7 @@ impl Reload {
 
     fn published(&self, snapshot: &Snapshot, cause: Cause, started: Instant) {
         let generation = snapshot.generation;
+        snapshot.filters.iter().flatten().for_each(|filter| filter.put_in_force());
         self.shared.metrics.process().set_generation(generation);
         snapshot.tls.published();
         self.shared.published.send_replace(generation);

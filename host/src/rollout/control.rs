@@ -4,6 +4,7 @@
 use super::judge::{Counts, Differences};
 use super::plan::Plan;
 use bytes::Bytes;
+use serde::{Deserialize, Serialize};
 use std::future::Future;
 use std::pin::Pin;
 use std::time::SystemTime;
@@ -34,7 +35,7 @@ pub struct FilterChange {
 }
 
 /// A route that gets another chain.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ChainChange {
     /// Name of the listener.
     pub listener: String,
@@ -49,7 +50,8 @@ pub struct ChainChange {
 pub struct RolloutId(pub u64);
 
 /// Who started a rollout.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Origin {
     /// `next` in the configuration file.
     File,

@@ -5,7 +5,7 @@
 
 use super::handshakes::{HandshakeCounts, HandshakeResult, HandshakeVersion};
 use super::histogram::{Distribution, Histogram};
-use super::sharded::Sharded;
+use super::sharded::{Sharded, add};
 use crate::chain::Outcome;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
@@ -156,14 +156,15 @@ impl RouteStats {
 
     /// An exchange has found its route; `request_finished` follows in every case.
     pub fn request_started(&self, worker: usize) {
-        count(&self.shards.of(worker).started);
+        add(&self.shards.of(worker).started, 1, self.shards.is_own(worker));
     }
 
     /// An exchange is over.
     pub fn request_finished(&self, worker: usize, outcome: &Outcome) {
         let shard = self.shards.of(worker);
-        count(&shard.finished[status_class(outcome.status)]);
-        shard.durations.observe(outcome.duration);
+        let is_own = self.shards.is_own(worker);
+        add(&shard.finished[status_class(outcome.status)], 1, is_own);
+        shard.durations.observe(outcome.duration, is_own);
         if let Some(word) = outcome.error {
             shard.errors.count(word);
         }
@@ -234,12 +235,12 @@ impl UpstreamStats {
 
     /// A request was sent on a connection that had served another one.
     pub fn connection_reused(&self, worker: usize) {
-        count(&self.shards.of(worker).reused);
+        add(&self.shards.of(worker).reused, 1, self.shards.is_own(worker));
     }
 
     /// A request was sent, or tried to be.
     pub fn request(&self, worker: usize) {
-        count(&self.shards.of(worker).requests);
+        add(&self.shards.of(worker).requests, 1, self.shards.is_own(worker));
     }
 
     /// A request failed, with a word of RFC 9209.
@@ -249,7 +250,7 @@ impl UpstreamStats {
 
     /// A response head came, so long after the complete request head.
     pub fn response(&self, worker: usize, time: Duration) {
-        self.shards.of(worker).response_times.observe(time);
+        self.shards.of(worker).response_times.observe(time, self.shards.is_own(worker));
     }
 
     /// A TLS handshake is over.

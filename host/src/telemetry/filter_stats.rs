@@ -3,7 +3,7 @@
 //! The filter runtime writes, a scrape reads. One shard a worker; the numbers go with the version.
 
 use super::histogram::{Distribution, Histogram};
-use super::sharded::Sharded;
+use super::sharded::{Sharded, add};
 use crate::chain::{BodyDecision, FailureKind, HeadDecision, Hook};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -121,12 +121,14 @@ impl FilterStats {
 
     /// A hook was called, whatever came of it.
     pub fn record_call(&self, worker: usize, hook: Hook, duration: Duration) {
-        self.shards.of(worker).durations[hook as usize].observe(duration);
+        let is_own = self.shards.is_own(worker);
+        self.shards.of(worker).durations[hook as usize].observe(duration, is_own);
     }
 
     /// A hook answered.
     pub fn record_decision(&self, worker: usize, decision: Decision) {
-        count(&self.shards.of(worker).decisions[decision as usize]);
+        let is_own = self.shards.is_own(worker);
+        add(&self.shards.of(worker).decisions[decision as usize], 1, is_own);
     }
 
     /// A hook did not answer.

@@ -1,6 +1,8 @@
 //! One value a worker, each on cache lines of its own, so that counting never waits for another
 //! core.
 
+use std::sync::atomic::{AtomicU64, Ordering};
+
 /// A value for each worker, and one more for everybody else.
 #[derive(Debug)]
 pub struct Sharded<T> {
@@ -27,6 +29,11 @@ impl<T> Sharded<T> {
         &self.shards[worker.min(others)].0
     }
 
+    /// Does the shard of `worker` belong to it alone? What everybody else shares does not.
+    pub fn is_own(&self, worker: usize) -> bool {
+        worker < self.shards.len() - 1
+    }
+
     /// Every shard.
     pub fn iter(&self) -> impl Iterator<Item = &T> {
         self.shards.iter().map(|padded| &padded.0)
@@ -38,16 +45,27 @@ impl<T> Sharded<T> {
     }
 }
 
+/// Adds to a counter of a shard. Where only the calling thread writes it, without the locked
+/// instruction that would keep others out: a scrape that reads meanwhile sees the number before or
+/// after.
+pub fn add(counter: &AtomicU64, by: u64, is_own: bool) {
+    if is_own {
+        counter.store(counter.load(Ordering::Relaxed).wrapping_add(by), Ordering::Relaxed);
+    } else {
+        counter.fetch_add(by, Ordering::Relaxed);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::sync::atomic::{AtomicU64, Ordering};
 
     #[test]
     fn every_worker_has_a_shard_and_all_others_share_one() {
         let sharded = Sharded::<AtomicU64>::new(2);
         for worker in [0, 1, 2, 3, usize::MAX] {
-            sharded.of(worker).fetch_add(1, Ordering::Relaxed);
+            add(sharded.of(worker), 1, sharded.is_own(worker));
+            assert_eq!(sharded.is_own(worker), worker < 2);
         }
         let counts: Vec<u64> = sharded.iter().map(|count| count.load(Ordering::Relaxed)).collect();
         assert_eq!(counts, [1, 1, 3]);

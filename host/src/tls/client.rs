@@ -13,7 +13,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 /// Sessions that are remembered to be resumed, of one upstream.
-pub const SESSIONS_MAX: usize = 256;
+const SESSIONS_MAX: usize = 256;
 
 /// The TLS of an upstream.
 #[derive(Debug)]

@@ -8,10 +8,8 @@ use super::compile::{
 };
 use super::component::{FilterCode, LoadError};
 use super::engine::{Runtime, SETTINGS};
-use super::trust::{
-    Key, Refusal, TEMPORARY_SUFFIX, Temporary, key, make_private, open_verified, rename, seal,
-    this_user,
-};
+use super::trust::{Key, Refusal, key, open_verified, rename, seal};
+use crate::private::{TEMPORARY_SUFFIX, Temporary, base_directory, make_directory, this_user};
 use std::fs::File;
 use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
@@ -190,11 +188,12 @@ impl Compiler {
         child: &ChildCommand,
     ) -> Result<(Component, u64), LoadError> {
         let started = std::time::Instant::now();
-        let temporary = Temporary::beside(entry).map_err(LoadError::Cache)?;
+        let unwritten = |error| LoadError::Cache(CacheError::Files(error));
+        let temporary = Temporary::beside(entry).map_err(unwritten)?;
         child.run(bytes, &temporary.path).map_err(|error| compile_failed(name, error))?;
         seal(&temporary.path, entry, key)
             .and_then(|()| rename(&temporary.path, entry))
-            .map_err(LoadError::Cache)?;
+            .map_err(unwritten)?;
         tracing::info!(
             filter = name,
             milliseconds = started.elapsed().as_millis() as u64,
@@ -292,9 +291,7 @@ fn entry_name(content: &blake3::Hash) -> String {
 }
 
 fn default_directory() -> PathBuf {
-    let set = |name| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
-    set("XDG_CACHE_HOME")
-        .or_else(|| set("HOME").map(|home| home.join(".cache")))
+    base_directory(|name| std::env::var_os(name), "XDG_CACHE_HOME", ".cache")
         .map_or_else(temporary_directory, |base| base.join("pillion"))
 }
 
@@ -303,7 +300,7 @@ fn temporary_directory() -> PathBuf {
 }
 
 fn open_directory(directory: PathBuf) -> Result<(PathBuf, Key), CacheError> {
-    make_private(&directory)?;
+    make_directory(&directory)?;
     let key = key(&directory)?;
     Ok((directory, key))
 }
@@ -311,6 +308,7 @@ fn open_directory(directory: PathBuf) -> Result<(PathBuf, Key), CacheError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::private;
     use crate::wasm::testing::{PROCEED, on_request};
     use crate::wasm::trust::{KEY_FILE, MAC_BYTES};
     use std::os::unix::fs::{MetadataExt, PermissionsExt};
@@ -482,7 +480,9 @@ mod tests {
         drop(directory.compiler());
         let refused = || {
             let error = Compiler::with_child(Some(directory.0.clone()), child()).err().unwrap();
-            assert!(matches!(error, CacheError::Untrusted { .. }), "{error}");
+            let CacheError::Files(error @ private::Error::Untrusted { .. }) = error else {
+                panic!("{error}")
+            };
             error.to_string()
         };
         let key = directory.0.join(KEY_FILE);

@@ -25,6 +25,7 @@ mod messages;
 mod meter;
 mod output;
 mod replacement;
+mod state;
 mod trust;
 mod types;
 mod wasi;

@@ -13,6 +13,7 @@ use super::limits::thread_time;
 use super::linker::link;
 use super::meter::{Meter, Usage};
 use super::replacement::MAKE_TIME_MAX;
+use super::state;
 use crate::capability::{self, Sources, kv, log, metrics, rate_limit};
 use crate::chain::{FailPolicy, Hooks};
 use crate::telemetry::{FilterStats, Metrics};
@@ -104,6 +105,8 @@ pub struct Prepared {
     pub(super) fail_policy: FailPolicy,
     pub(super) isolation: Isolation,
     form: Form,
+    /// Its map, if it has one.
+    kv: Option<kv::Claim>,
     /// Those that the component exports and the probe wants called.
     pub(super) hooks: Hooks,
     /// Processor time that making the probe took.
@@ -143,16 +146,25 @@ pub(super) struct Granted {
 }
 
 impl Granted {
-    /// State is made for what the filter uses, and for nothing else.
-    fn new(name: &str, grants: Grants, code: &FilterCode, state: &capability::State) -> Self {
-        let uses = |capability| code.imports().contains(&capability);
-        let kv = grants.kv.filter(|_| uses(Capability::Kv));
-        let rate_limit = grants.rate_limit.filter(|_| uses(Capability::RateLimit));
-        Granted {
-            kv: kv.map(|grant| state.kv(name, grant)),
-            rate_limit: rate_limit.map(|policy| state.rate_limit(name, policy)),
-            grants,
-        }
+    /// State is made for what the filter uses, and for nothing else; `kv` is there if it uses one.
+    fn new(
+        name: &str,
+        grants: Grants,
+        code: &FilterCode,
+        state: &capability::State,
+        kv: Option<Arc<kv::Store>>,
+    ) -> Self {
+        let uses_buckets = code.imports().contains(&Capability::RateLimit);
+        let rate_limit = grants.rate_limit.filter(|_| uses_buckets);
+        let rate_limit = rate_limit.map(|policy| state.rate_limit(name, policy));
+        Granted { grants, kv, rate_limit }
+    }
+
+    /// With a map that is nobody else's and goes with this.
+    fn apart(name: &str, grants: Grants, code: &FilterCode, state: &capability::State) -> Self {
+        let start = state.sources().instant();
+        let kv = kv_grant(&grants, code).map(|grant| Arc::new(kv::Store::apart(grant, start)));
+        Granted::new(name, grants, code, state, kv)
     }
 
     pub(super) fn has(&self, capability: Capability) -> bool {
@@ -167,10 +179,16 @@ impl Granted {
     }
 }
 
+/// The grant of a map, if the filter uses one.
+fn kv_grant(grants: &Grants, code: &FilterCode) -> Option<kv::KvGrant> {
+    grants.kv.filter(|_| code.imports().contains(&Capability::Kv))
+}
+
 impl Prepared {
-    /// Links, instantiates and configures: a filter that cannot do its work is refused here. Runs
-    /// guest code for up to four times `configure_time`: never call it on a worker. Its numbers are
-    /// those of `numbers`, shared with other generations of the same version.
+    /// Links, instantiates and configures: a filter that cannot do its work is refused here. Where
+    /// its state has a newer form than that in force, it migrates a copy. Runs guest code for up to
+    /// ten times `configure_time`: never call it on a worker. Its numbers are those of `numbers`,
+    /// shared with other generations of the same version.
     pub fn build(
         spec: FilterSpec,
         code: Arc<FilterCode>,
@@ -178,9 +196,7 @@ impl Prepared {
         numbers: &Metrics,
     ) -> Result<Arc<Self>, LoadError> {
         let FilterSpec { name, config_json, grants, limits, fail_policy, isolation } = spec;
-        let granted = Granted::new(&name, grants, &code, capabilities);
-        let pre = link(&name, &code, &granted)?;
-        let value_bytes = granted.grants.kv.as_ref().map_or(0, |kv| kv.value_bytes);
+        let value_bytes = grants.kv.as_ref().map_or(0, |kv| kv.value_bytes);
         let transfer_bytes = limits.body_bytes.max(limits.local_reply_bytes).max(value_bytes);
         let version = code.version();
         let sources = capabilities.sources().clone();
@@ -198,8 +214,7 @@ impl Prepared {
         });
         let health = Health::new(shared.clone(), numbers.workers());
         let presence = code.runtime.presence();
-        let form = Form::choose(&code, pre, &granted, &shared, &presence)
-            .map_err(|error| load_error(&shared.name, error))?;
+        let (form, kv) = linked(grants, &code, capabilities, &shared, &presence)?;
         let hooks = code.hooks();
         let probe = Mutex::default();
         let make_time = Duration::ZERO;
@@ -210,6 +225,7 @@ impl Prepared {
             fail_policy,
             isolation,
             form,
+            kv,
             hooks,
             make_time,
             probe,
@@ -244,6 +260,18 @@ impl Prepared {
             }
         };
         Ok(WasmFilter::new(self.clone(), worker, presence, instance))
+    }
+
+    /// Tells that this version is in force: versions after it take over the state it has then.
+    pub fn put_in_force(&self) {
+        if let Some(claim) = &self.kv {
+            claim.put_in_force();
+        }
+    }
+
+    /// The version of its state; none where the host keeps no map for it.
+    pub fn state_version(&self) -> Option<u32> {
+        self.kv.as_ref().map(kv::Claim::version)
     }
 
     /// Name in the configuration.
@@ -296,6 +324,36 @@ impl Prepared {
     }
 }
 
+/// The form a filter version is run in, linked with what it is granted, and its claim to the map
+/// among that, which it has taken over.
+fn linked(
+    grants: Grants,
+    code: &FilterCode,
+    capabilities: &capability::State,
+    shared: &Arc<Shared>,
+    presence: &Presence,
+) -> Result<(Form, Option<kv::Claim>), LoadError> {
+    let name = &shared.name;
+    let grant = kv_grant(&grants, code);
+    let claim = match grant {
+        None => None,
+        Some(_) => {
+            let apart = Granted::apart(name, grants.clone(), code, capabilities);
+            let version = state::version(code, &apart, shared, presence)?;
+            Some(capabilities.kv(name, version))
+        }
+    };
+    let map = claim.as_ref().zip(grant).map(|(claim, grant)| claim.store(grant));
+    let granted = Granted::new(name, grants, code, capabilities, map);
+    let pre = link(name, code, &granted)?;
+    let form = Form::choose(code, pre, &granted, shared, presence)
+        .map_err(|error| load_error(name, error))?;
+    if let Some(claim) = &claim {
+        state::take_over(claim, code, &form, shared, presence)?;
+    }
+    Ok((form, claim))
+}
+
 /// Whether a filter would link if it were granted everything it imports. Runs nothing of it.
 ///
 /// # Errors
@@ -311,10 +369,10 @@ pub fn check_imports(name: &str, code: &FilterCode) -> Result<(), LoadError> {
         rate_limit: Some(rate_limit::Policy { requests: 1, per, burst: 1, keys: 1 }),
     };
     let state = capability::State::new(Instant::now());
-    link(name, code, &Granted::new(name, grants, code, &state)).map(drop)
+    link(name, code, &Granted::apart(name, grants, code, &state)).map(drop)
 }
 
-fn load_error(name: &str, error: StartError) -> LoadError {
+pub(super) fn load_error(name: &str, error: StartError) -> LoadError {
     let name = name.to_owned();
     match error {
         StartError::Signature { hook, why } => LoadError::WrongSignature { name, hook, why },

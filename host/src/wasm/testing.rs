@@ -130,6 +130,15 @@ const TRAILERS: &str = r#"
 (core func $append-trailer (canon lower (func $trailers "append-header") (memory $memory)))
 "#;
 
+const KV: &str = r#"
+(import "pillion:filter/kv@0.1.0" (instance $kv
+  (type $e' (enum "full" "too-large" "not-a-number"))
+  (export "kv-error" (type $e (eq $e')))
+  (export "increment" (func (param "key" string) (param "by" s64) (param "ttl-ms" (option u64))
+    (result (result s64 (error $e)))))))
+(core func $increment (canon lower (func $kv "increment") (memory $memory)))
+"#;
+
 /// What a test guest imports besides the types.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Import {
@@ -138,6 +147,7 @@ pub(super) enum Import {
     RequestBody,
     Trailers,
     Log,
+    Kv,
     Stderr,
 }
 
@@ -224,6 +234,7 @@ pub(super) fn component(imports: &[Import], data: &str, functions: &str, exports
                 ],
             ),
             Import::Log => import(LOG, &[("write", "(param i32 i32 i32)")]),
+            Import::Kv => import(KV, &[("increment", "(param i32 i32 i64 i32 i64 i32)")]),
             Import::Stderr => import(
                 STDERR,
                 &[

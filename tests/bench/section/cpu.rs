@@ -19,6 +19,14 @@ const COLUMNS: &[Column] = &[
     ("failed", "failed", 0),
 ];
 
+const PACED: &[Column] = &[
+    ("cpu_us", "CPU a request, µs", 1),
+    ("kernel_percent", "of it in the kernel, %", 0),
+    ("failed", "failed", 0),
+];
+/// Requests a second that the slowest of them keeps up with.
+const RATE: u32 = 10_000;
+
 pub(crate) async fn run(plan: &Plan, roster: &Roster, origin: SocketAddr, report: &mut Report) {
     let running = start_all(&roster.subjects, origin, report).await;
     let shape = Shape::default();
@@ -45,5 +53,26 @@ pub(crate) async fn run(plan: &Plan, roster: &Roster, origin: SocketAddr, report
         }
     }
     table.remark("Envoy's own filters have no trace context: request id, fields and rate limit.");
+    table.remark(
+        "As fast as each answers: beside a fast proxy the load is what is slower, and never sleeps; \
+         a slower one pays for waking it.",
+    );
+    report.tables.push(table);
+
+    let title = format!("CPU a request at {RATE} requests a second");
+    let mut table = Table::new("cpu_paced", &title, PACED);
+    for round in 1..=plan.rounds {
+        for (name, proxy) in &running {
+            eprintln!("cpu at a fixed rate: round {round} of {}: {name}", plan.rounds);
+            let Some(cost) = load::cost_at(proxy, plan.load(), RATE).await else {
+                report.skip(format!("{name}: no request at a fixed rate in round {round}"));
+                continue;
+            };
+            table.add(name, "cpu_us", cost.cpu_us);
+            table.add(name, "kernel_percent", cost.kernel_percent);
+            table.add(name, "failed", cost.load.failed as f64);
+        }
+    }
+    table.remark("The same work in the same time for all: everybody sleeps and wakes as often.");
     report.tables.push(table);
 }

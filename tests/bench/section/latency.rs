@@ -29,7 +29,7 @@ pub(crate) async fn run(plan: &Plan, roster: &Roster, origin: SocketAddr, report
         let proxies = running.iter().map(|(name, proxy)| (*name, proxy.address));
         for (name, address) in [(DIRECT, origin)].into_iter().chain(proxies) {
             eprintln!("latency: round {round} of {}: {name}", plan.rounds);
-            let paced = match pace::run(address, length).await {
+            let paced = match pace::run(address, length, RATE).await {
                 Ok(paced) => paced,
                 Err(reason) => {
                     report.skip(format!("{name}: {reason}"));

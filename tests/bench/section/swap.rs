@@ -4,40 +4,69 @@ use crate::pace;
 use crate::plan::Plan;
 use crate::report::Report;
 use crate::statistics::percentile;
-use crate::subject::{Proxy, Subject};
+use crate::subject::envoy::discovery;
+use crate::subject::{Proxy, Roster, Subject};
 use crate::table::{Column, Table};
-use pillion_tests::client::Protocol;
+use pillion_tests::client::{self, Protocol};
 use pillion_tests::{Client, guests, within};
 use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 use tokio::time::{Instant, MissedTickBehavior};
 
-const TIMES: &[Column] = &[("ms", "save to first answer, ms", 1)];
+const TIMES: &[Column] =
+    &[("ms", "save to first answer, ms", 1), ("max_ms", "longest, ms", 1), ("swaps", "swaps", 0)];
 const LATENCIES: &[Column] =
     &[("p50_us", "p50, µs", 0), ("p99_us", "p99, µs", 0), ("failed", "failed", 0)];
+const BEFORE: &str = "compiled before";
+const COLD: &str = "compiled cold";
 const FILTER: &str = "version.wasm";
 /// Between two swaps while latency is measured.
 const INTERVAL: Duration = Duration::from_millis(250);
 
-pub(crate) async fn run(plan: &Plan, origin: SocketAddr, report: &mut Report) {
+pub(crate) async fn run(plan: &Plan, roster: &Roster, origin: SocketAddr, report: &mut Report) {
     let mut swapped = match Swapped::start(origin).await {
         Ok(swapped) => swapped,
         Err(reason) => return report.skip(reason),
     };
     let mut table = Table::new("swap", "Swaps", TIMES);
-    let swaps = if plan.quick { 6 } else { 40 };
+    let swaps = if plan.quick { 6 } else { 200 };
+    let mut envoys = Vec::new();
+    for (subject, file, module) in roster.swappable_envoys() {
+        match Replaced::start(&subject, file, module, origin).await {
+            Ok(replaced) => envoys.push((subject.name, replaced)),
+            Err(reason) => report.skip(reason),
+        }
+    }
     // Both versions are compiled by the end of these.
     for _ in 0..2 {
         swapped.save(&[]).await;
     }
     for turn in 0..swaps {
-        eprintln!("swap: {} of {swaps}", turn + 1);
-        table.add("compiled before", "ms", swapped.save(&[]).await);
-        table.add("compiled cold", "ms", swapped.save(&custom_section(turn)).await);
+        if turn % 20 == 0 {
+            eprintln!("swap: {} of {swaps}", turn + 1);
+        }
+        table.add(BEFORE, "ms", swapped.save(&[]).await);
+        table.add(COLD, "ms", swapped.save(&custom_section(turn)).await);
+        for (name, replaced) in &mut envoys {
+            match replaced.save(turn).await {
+                Ok(ms) => table.add(name, "ms", ms),
+                Err(reason) => report.skip(format!("{name}: {reason}")),
+            }
+        }
+    }
+    let names = [BEFORE, COLD].into_iter().chain(envoys.iter().map(|(name, _)| *name));
+    for name in names {
+        let figures = table.figures(name, "ms");
+        let (longest, count) = (figures.iter().copied().fold(0.0, f64::max), figures.len());
+        table.add(name, "max_ms", longest);
+        table.add(name, "swaps", count as f64);
     }
     table.remark(
         "One small filter. Cold means that nothing like it is in the cache, so that the compiling \
-         process, which shares the one processor, comes in between.",
+         process, which shares the one processor, comes in between. Envoy takes the filter from a \
+         file that another is moved over (ECDS); its own one edits fields and is not compiled, the \
+         proxy-wasm module is another one each time.",
     );
     report.tables.push(table);
 
@@ -108,7 +137,7 @@ impl Swapped {
     async fn paced(&mut self, length: Duration, swapping: bool) -> Result<pace::Paced, String> {
         let mut turn = tokio::time::interval(INTERVAL);
         turn.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut load = Box::pin(pace::run(self.proxy.address, length));
+        let mut load = Box::pin(pace::run(self.proxy.address, length, pace::RATE));
         loop {
             tokio::select! {
                 paced = &mut load => return paced,
@@ -125,6 +154,81 @@ impl Swapped {
         sidecar.write(FILTER, &self.components[self.version]);
         sidecar.generation(self.generation).await;
     }
+}
+
+/// Envoy with a filter in a file of its own.
+struct Replaced {
+    proxy: Proxy,
+    file: PathBuf,
+    /// Of a proxy-wasm filter: its content, and where each new version of it is put.
+    module: Option<(Vec<u8>, PathBuf)>,
+}
+
+impl Replaced {
+    async fn start(
+        subject: &Subject,
+        file: PathBuf,
+        module: Option<PathBuf>,
+        origin: SocketAddr,
+    ) -> Result<Replaced, String> {
+        let module = match module {
+            None => None,
+            Some(path) => {
+                let bytes = std::fs::read(&path);
+                let bytes = bytes.map_err(|error| format!("{}: {error}", path.display()))?;
+                Some((bytes, file.with_extension("wasm")))
+            }
+        };
+        put(&file, &module, "start", usize::MAX)?;
+        let proxy = subject.start(origin).await?;
+        Ok(Replaced { proxy, file, module })
+    }
+
+    /// Moves another version over the file: milliseconds to its first answer.
+    async fn save(&mut self, turn: usize) -> Result<f64, String> {
+        let version = format!("v{turn}");
+        let mut client = Client::connect(self.proxy.address, Protocol::Http1).await;
+        let saved = Instant::now();
+        put(&self.file, &self.module, &version, turn)?;
+        let new = async {
+            loop {
+                let request = client.request(http::Method::GET, "/").body(client::empty());
+                match client.try_fetch(request.expect("the request is valid")).await {
+                    Ok(reply)
+                        if reply.headers.get("x-version").is_some_and(|it| *it == version) =>
+                    {
+                        return;
+                    }
+                    Ok(_) => {}
+                    // It closes connections after some requests, or for another reason of its own.
+                    Err(_) => client = Client::connect(self.proxy.address, Protocol::Http1).await,
+                }
+            }
+        };
+        match tokio::time::timeout(Duration::from_secs(20), new).await {
+            Ok(()) => Ok(saved.elapsed().as_secs_f64() * 1e3),
+            Err(_) => Err(format!("`{version}` did not answer in 20 s")),
+        }
+    }
+}
+
+/// Puts a version into the file, by a move, and its module beside it.
+fn put(
+    file: &Path,
+    module: &Option<(Vec<u8>, PathBuf)>,
+    version: &str,
+    turn: usize,
+) -> Result<(), String> {
+    let write = || {
+        if let Some((bytes, path)) = module {
+            std::fs::write(path, [bytes, &custom_section(turn)[..]].concat())?;
+        }
+        let text = discovery(version, module.as_ref().map(|(_, path)| path.as_path()));
+        let new = file.with_extension("new");
+        std::fs::write(&new, text)?;
+        std::fs::rename(new, file)
+    };
+    write().map_err(|error: std::io::Error| format!("{}: {error}", file.display()))
 }
 
 /// A section that no tool reads: it makes a component one that was never seen before.

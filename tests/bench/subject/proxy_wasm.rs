@@ -8,6 +8,7 @@ use std::process::Command;
 const TARGET: &str = "wasm32-wasip1";
 const THREE: [&str; 3] = ["trace", "headers", "rate_limit"];
 const NOOP: &str = "noop";
+const VERSION: &str = "version";
 
 /// Where the compiled filters are.
 pub(super) struct Modules(PathBuf);
@@ -25,6 +26,10 @@ impl Modules {
         [self.three(), self.noop()].concat()
     }
 
+    pub(super) fn version(&self) -> PathBuf {
+        self.0.join(format!("{VERSION}.wasm"))
+    }
+
     fn named(&self, names: &[&'static str]) -> Vec<(&'static str, PathBuf)> {
         names.iter().map(|name| (*name, self.0.join(format!("{name}.wasm")))).collect()
     }
@@ -37,8 +42,9 @@ pub(super) fn modules(build: bool) -> Result<Modules, String> {
         compile(&directory)?;
     }
     let modules = Modules(directory.join(TARGET).join("release").join("examples"));
-    let missing = modules.three_and_noop().into_iter().find(|(_, path)| !path.is_file());
-    match missing {
+    let mut all = modules.three_and_noop();
+    all.push((VERSION, modules.version()));
+    match all.into_iter().find(|(_, path)| !path.is_file()) {
         None => Ok(modules),
         Some((name, _)) => Err(format!("`{name}` is not built; run once with --proxy-wasm")),
     }

@@ -30,7 +30,7 @@ pub(in crate::config) const LISTENER_TLS: Table = Table {
         key(
             "client_auth",
             Optional,
-            Kind::Choice { values: &["none", "optional", "required"], default: "none" },
+            Kind::Choice { values: &["none", "optional", "required"], default: Some("none") },
             "Whether clients are asked for a certificate, and refused without one.",
         ),
         key(
