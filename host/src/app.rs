@@ -1,8 +1,9 @@
 //! Puts the sidecar together and waits for its end: one function from top to bottom.
 //!
-//! Read `run` first. `target` is what the admin interface sees of it all, `signals` what is waited for.
+//! Read `run` first. `doors` is where the admin interface is reached, `target` what the admin interface sees of it all, `signals` what is waited for.
 //! Knows no HTTP; what changes on a reload is the matter of `reload`.
 
+mod doors;
 mod signals;
 mod target;
 
@@ -10,7 +11,7 @@ use self::signals::{Ends, Signals, Told};
 use self::target::Target;
 use crate::admin::{self, Admin};
 use crate::config::{self, AccessLogDestination, Config, Diagnostics};
-use crate::reload::{self, Cause, First, Loader, Problems, Reloader};
+use crate::reload::{Cause, First, Loader, Problems, Reloader};
 use crate::shutdown::{Shutdown, Stage};
 use crate::snapshot::Shared;
 use crate::telemetry::sink::Destination;
@@ -56,8 +57,8 @@ pub type OnReady = Box<dyn FnOnce(&Ready)>;
 /// Where a sidecar that is ready can be reached.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Ready {
-    /// The admin interface.
-    pub admin: SocketAddr,
+    /// The admin interface; none where it has no address.
+    pub admin: Option<SocketAddr>,
     /// By name.
     pub listeners: Vec<(Arc<str>, SocketAddr)>,
 }
@@ -125,7 +126,7 @@ pub fn run(options: Options) -> Result<ExitCode, StartError> {
     // Probes are answered while filters compile.
     let shutdown = Shutdown::default();
     let target = Arc::new(Target::new(config.clone(), metrics.clone(), shutdown.clone(), workers));
-    let admin = reload::open_admin(&loaded).map(|socket| admin::spawn(socket, target.clone()));
+    let admin = doors::open(&loaded).map(|doors| admin::spawn(doors, target.clone()));
 
     let loader = Loader::new(&config, metrics.clone())?;
     let build = move || First::build(options.config, loader, loaded);
@@ -267,7 +268,10 @@ fn announce(admin: &Admin, reloader: &Reloader, workers: usize, on_ready: Option
     let shown: Vec<String> =
         ready.listeners.iter().map(|(name, address)| format!("{name}={address}")).collect();
     tracing::info!(
-        admin = %ready.admin, listeners = shown.join(","), generation = 1, workers,
+        admin = ready.admin.map(tracing::field::display),
+        listeners = shown.join(","),
+        generation = 1,
+        workers,
         "ready"
     );
     if let Some(on_ready) = on_ready {

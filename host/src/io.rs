@@ -199,7 +199,9 @@ impl Stream {
     /// To be called on an idle connection that is dropped: a peer that speaks TLS is told, as far as
     /// that can be done without waiting.
     pub fn say_goodbye(&self) {
-        if let Transport::Tls(tls) = &mut *self.0.transport.borrow_mut() {
+        if let (false, Transport::Tls(tls)) =
+            (self.0.aborted.get(), &mut *self.0.transport.borrow_mut())
+        {
             tls.say_goodbye();
         }
     }

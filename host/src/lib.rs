@@ -31,6 +31,7 @@ pub mod proxy;
 pub mod worker;
 
 pub mod rollout;
+pub mod shadow;
 pub mod snapshot;
 
 pub mod cases;

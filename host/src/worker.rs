@@ -233,6 +233,7 @@ impl Worker {
             upstream: upstreams[config.upstream].clone(),
             stats: metrics.route(listener, &config.name),
             config: config.clone(),
+            shadow: None,
         };
         let listener = |(index, config): (usize, &config::Listener)| Listener {
             name: config.name.clone(),

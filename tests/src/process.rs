@@ -24,6 +24,11 @@ impl Running {
         self.signal(Signal::TERM);
     }
 
+    /// Does what Ctrl-C does on its terminal (SIGINT).
+    pub fn interrupt(&self) {
+        self.signal(Signal::INT);
+    }
+
     /// Asks it to read its files again (SIGHUP).
     pub fn hang_up(&self) {
         self.signal(Signal::HUP);

@@ -20,6 +20,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("tls", &["config", "http", "telemetry"]),
     ("upstream", &["config", "http1", "http2", "io", "telemetry", "tls"]),
     ("rollout", &["private", "telemetry", "units"]),
+    ("shadow", &["capability", "chain", "http", "rollout", "telemetry", "wasm"]),
     ("snapshot", &["config", "rollout", "shutdown", "telemetry", "tls", "wasm"]),
     (
         "proxy",
@@ -31,6 +32,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "http2",
             "io",
             "rollout",
+            "shadow",
             "telemetry",
             "tls",
             "upstream",

@@ -41,3 +41,4 @@ mod truncation;
 mod upgrade;
 mod upstream;
 mod validate_json;
+mod watching;

@@ -2,8 +2,10 @@
 //! like, and what two sidecars say to each other.
 
 use pillion_tests::authority::Order;
+use pillion_tests::peer::{Peer, python_with, run};
 use pillion_tests::sidecar::Setup;
 use pillion_tests::tls::{Front, Goodbye};
+use pillion_tests::wire::Ending;
 use pillion_tests::{Authority, BodyExt, Client, Issued, Origin, Protocol, Sidecar, within};
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
@@ -239,40 +241,42 @@ async fn tap(address: SocketAddr) -> (SocketAddr, Arc<Mutex<Vec<u8>>>) {
     (here, seen)
 }
 
+/// A sidecar that stands before `app` in the mesh, and lets only [`WEB`] in.
+fn inbound(authority: &Authority, app: &Issued) -> Setup {
+    let table = "[listener.tls]\ncertificates = [{ certificate = \"app.crt\", key = \"app.key\" }]\n\
+                 client_auth = \"required\"\nclient_ca = \"ca.crt\"\n";
+    Sidecar::new()
+        .listener(&format!("{table}client_allow = [\"{WEB}\"]"))
+        .file("app.crt", &app.certificate)
+        .file("app.key", &app.key)
+        .file("ca.crt", &authority.pem)
+}
+
+/// A sidecar that [`WEB`] reaches the one at `address` through.
+fn outbound(authority: &Authority, web: &Issued, address: SocketAddr, protocol: &str) -> Setup {
+    let keys = format!("verify_sans = [\"{APP}\"], certificate = \"web.crt\", key = \"web.key\"");
+    to(address, authority, &keys)
+        .upstream(&format!("protocol = \"{protocol}\""))
+        .file("web.crt", &web.certificate)
+        .file("web.key", &web.key)
+}
+
 #[tokio::test]
 async fn between_two_sidecars_everything_is_sealed_and_both_are_known() {
     let authority = Authority::new("mesh");
     let (web, app) = (authority.issue(&[WEB]), authority.issue(&[APP]));
     let origin = Origin::echo().await;
-    let table = "[listener.tls]\ncertificates = [{ certificate = \"app.crt\", key = \"app.key\" }]\n\
-                 client_auth = \"required\"\nclient_ca = \"ca.crt\"\n";
-    let allow = format!("client_allow = [\"{WEB}\"]");
-    let inbound = Sidecar::new()
-        .origin(&origin)
-        .listener(&format!("{table}{allow}"))
-        .file("app.crt", &app.certificate)
-        .file("app.key", &app.key)
-        .file("ca.crt", &authority.pem)
-        .tables("[access_log]")
-        .start()
-        .await;
-    let (between, captured) = tap(inbound.address()).await;
+    let inner = inbound(&authority, &app).origin(&origin).tables("[access_log]").start().await;
+    let (between, captured) = tap(inner.address()).await;
     for protocol in ["http1", "h2", "auto"] {
-        let keys =
-            format!("verify_sans = [\"{APP}\"], certificate = \"web.crt\", key = \"web.key\"");
-        let outbound = to(between, &authority, &keys)
-            .upstream(&format!("protocol = \"{protocol}\""))
-            .file("web.crt", &web.certificate)
-            .file("web.key", &web.key)
-            .start()
-            .await;
-        let reply = outbound.get_with("/secret-path", &[("x-secret", "s3cr3t")]).await;
+        let outer = outbound(&authority, &web, between, protocol).start().await;
+        let reply = outer.get_with("/secret-path", &[("x-secret", "s3cr3t")]).await;
         assert_eq!(reply.status, 200, "{protocol}");
         let seen = reply.seen();
         let client = seen.header("x-forwarded-client-cert").unwrap_or_default().to_owned();
         assert!(client.starts_with(&format!("By={APP};Hash=")), "{client}");
         assert!(client.contains(&format!("URI={WEB}")), "{client}");
-        let line = inbound.output.line(&format!("\"peer\":\"{WEB}\"")).await;
+        let line = inner.output.line(&format!("\"peer\":\"{WEB}\"")).await;
         assert!(line.contains("\"path\":\"/secret-path\""), "{line}");
     }
     let bytes = captured.lock().unwrap().clone();
@@ -281,4 +285,36 @@ async fn between_two_sidecars_everything_is_sealed_and_both_are_known() {
     for word in ["HTTP", "secret", "s3cr3t", "GET", "PRI *", "x-forwarded", NAME, "spiffe"] {
         assert!(!text.contains(word), "`{word}` was on the wire");
     }
+}
+
+#[tokio::test]
+async fn an_upgraded_connection_passes_between_sidecars_and_ends_in_order() {
+    let authority = Authority::new("mesh");
+    let (web, app) = (authority.issue(&[WEB]), authority.issue(&[APP]));
+    let origin = crate::upgrade::echoing().await;
+    let inner = inbound(&authority, &app).origin(&origin).start().await;
+    let outer = outbound(&authority, &web, inner.address(), "http1").start().await;
+    let mut wire = outer.wire().await;
+    crate::upgrade::switch(&mut wire).await;
+    for text in ["ping", "\0\r\n\u{7f}", "pong"] {
+        wire.send(text).await;
+        assert_eq!(wire.exactly(4).await, text.as_bytes());
+    }
+    wire.finish().await;
+    assert_eq!(wire.ended().await, Ending::Closed);
+}
+
+#[tokio::test]
+async fn grpc_passes_between_sidecars() {
+    let Some(python) = python_with("grpc") else { return };
+    let authority = Authority::new("mesh");
+    let (web, app) = (authority.issue(&[WEB]), authority.issue(&[APP]));
+    let server = Peer::python(&python, "grpc_server.py").await;
+    let inner = inbound(&authority, &app).endpoint(server.address).h2c().start().await;
+    let outer = outbound(&authority, &web, inner.address(), "h2").start().await;
+    let mut command = std::process::Command::new(&python);
+    command.arg(pillion_tests::process::repository().join("tests/peers/grpc_client.py"));
+    command.arg(outer.address().to_string()).env("no_proxy", "*").env("no_grpc_proxy", "*");
+    let (code, text, error) = run(command).await;
+    assert_eq!((code, text.as_str()), (0, "unary ok\nchat ok\nfailure ok\n"), "{error}");
 }

@@ -3,6 +3,7 @@
 use crate::admin::{AdminTarget, ReloadRefused, Reloaded, Reloading};
 use crate::config::Config;
 use crate::reload::{Cause, Refused, Reloader};
+use crate::rollout::control::Control;
 use crate::shutdown::{Shutdown, Stage};
 use crate::snapshot::{Shared, Snapshot};
 use crate::telemetry::Metrics;
@@ -109,6 +110,10 @@ impl AdminTarget for Target {
 
     fn drain(&self) {
         self.shutdown.advance(Stage::Draining);
+    }
+
+    fn control(&self) -> Option<&dyn Control> {
+        None
     }
 }
 

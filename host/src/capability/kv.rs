@@ -2,13 +2,16 @@
 //!
 //! [`Space`] is what is kept, [`Store`] a generation's handle with its limits. Entries that have
 //! ended are dropped when they are met, a few with every write, and as many as needed when the map
-//! is full; nothing else is ever evicted. Which version of a filter has which map: `spaces`.
+//! is full; nothing else is ever evicted. Which version of a filter has which map: `spaces`; where a
+//! shadow's writes go: `overlay`.
 
+mod overlay;
 mod spaces;
 
 pub(super) use spaces::Spaces;
 pub use spaces::{Claim, Origin, SPACES_MAX};
 
+use self::overlay::Overlay;
 use super::{SHARDS, locked, nanoseconds_since};
 use std::collections::{BTreeSet, HashMap};
 use std::hash::{BuildHasher, RandomState};
@@ -65,11 +68,18 @@ pub enum KvError {
 pub struct Store {
     grant: KvGrant,
     space: Arc<Space>,
+    /// Takes what is written, in place of the space.
+    overlay: Option<Overlay>,
 }
 
 impl Store {
     fn new(grant: KvGrant, space: Arc<Space>) -> Self {
-        Store { grant, space }
+        Store { grant, space, overlay: None }
+    }
+
+    /// Writes no longer reach the space.
+    fn overlaid(self) -> Self {
+        Store { overlay: Some(Overlay::default()), ..self }
     }
 
     /// A map that nobody else has. `start` is not later than any time given to it.
@@ -80,6 +90,9 @@ impl Store {
     /// The value of `key`; a number made by `increment` reads as decimal digits.
     pub fn get(&self, key: &str, now: Instant) -> Option<Vec<u8>> {
         let now = self.space.time(now);
+        if let Some(overlay) = &self.overlay {
+            return overlay.live(key, now, &self.space).map(|entry| entry.value.to_bytes());
+        }
         let mut shard = self.space.shard(key);
         shard.live(key, now, &self.space.entries).map(|entry| entry.value.to_bytes())
     }
@@ -101,6 +114,9 @@ impl Store {
     /// Removes `key`. Was there one?
     pub fn delete(&self, key: &str, now: Instant) -> bool {
         let now = self.space.time(now);
+        if let Some(overlay) = &self.overlay {
+            return overlay.delete(key, now, &self.space, self.grant.entries);
+        }
         let mut shard = self.space.shard(key);
         shard.live(key, now, &self.space.entries).is_some()
             && shard.remove(key, &self.space.entries)
@@ -186,6 +202,9 @@ impl Store {
         now: u64,
         decide: impl Fn(Option<&Entry>) -> Result<(Option<(Value, u64)>, T), KvError>,
     ) -> Result<T, KvError> {
+        if let Some(overlay) = &self.overlay {
+            return overlay.write(key, now, &self.space, self.grant.entries, decide);
+        }
         let entries = &self.space.entries;
         let mut shard = self.space.shard(key);
         shard.sweep(now, SWEEP_MAX, entries);
@@ -254,6 +273,11 @@ impl Space {
 
     fn shard(&self, key: &str) -> std::sync::MutexGuard<'_, Shard> {
         locked(&self.shards[self.hasher.hash_one(key) as usize % SHARDS])
+    }
+
+    /// A copy of the entry of `key`.
+    fn entry(&self, key: &str, now: u64) -> Option<Entry> {
+        self.shard(key).live(key, now, &self.entries).cloned()
     }
 
     /// Drops some entries that have ended, wherever they are.

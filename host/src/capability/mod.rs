@@ -28,6 +28,8 @@ pub struct State {
     sources: Sources,
     kv: Mutex<HashMap<Box<str>, Arc<kv::Spaces>>>,
     rate_limit: Mutex<HashMap<Box<str>, Arc<rate_limit::Table>>>,
+    /// What is kept is read, and never written.
+    shadow: bool,
 }
 
 impl State {
@@ -35,7 +37,24 @@ impl State {
     /// times before it count as it.
     pub fn new(start: Instant) -> Self {
         let (sources, kv, rate_limit) = Default::default();
-        State { start, sources, kv, rate_limit }
+        State { start, sources, kv, rate_limit, shadow: false }
+    }
+
+    /// For filters of which nothing may be seen: they read what is kept here, as it is at the time,
+    /// and what they write is kept apart, in the handle that is given out.
+    pub fn shadow(&self) -> Self {
+        State {
+            start: self.start,
+            sources: self.sources.clone(),
+            kv: Mutex::new(locked(&self.kv).clone()),
+            rate_limit: Mutex::new(locked(&self.rate_limit).clone()),
+            shadow: true,
+        }
+    }
+
+    /// Was it made by [`State::shadow`]?
+    pub fn is_shadow(&self) -> bool {
+        self.shadow
     }
 
     /// Nothing is kept yet, and every filter has its time and its random bytes from `script`.
@@ -62,7 +81,8 @@ impl State {
             }
         };
         drop(filters);
-        spaces.claim(state_version)
+        let claim = spaces.claim(state_version);
+        if self.shadow { claim.shadowed() } else { claim }
     }
 
     /// The buckets of `filter`: the same for every generation, sized by `policy`. After a change of
@@ -77,6 +97,7 @@ impl State {
                 table
             }
         };
+        let table = if self.shadow { Arc::new(rate_limit::Table::over(table)) } else { table };
         Arc::new(rate_limit::Buckets::new(policy, table))
     }
 
@@ -165,5 +186,27 @@ mod tests {
         drop(state.kv("a", 0).store(kv::KvGrant { entries: 1, value_bytes: 1 }));
         running.set("k", b"0123456789", None, now).unwrap();
         running.set("l", b"0123456789", None, now).unwrap();
+    }
+
+    #[test]
+    fn a_shadow_sees_what_is_kept_and_changes_nothing_of_it() {
+        let now = Instant::now();
+        let state = State::new(now);
+        let running = kv(&state, "a");
+        running.set("k", b"v", None, now).unwrap();
+        let buckets = state.rate_limit("a", POLICY);
+        assert!(buckets.take("k", 3, now).allowed);
+        let shadow = state.shadow();
+        assert!(shadow.is_shadow() && !state.is_shadow());
+        let (shadow_kv, shadow_buckets) = (kv(&shadow, "a"), shadow.rate_limit("a", POLICY));
+        assert_eq!(shadow_kv.get("k", now).as_deref(), Some(&b"v"[..]));
+        assert_eq!(shadow_buckets.take("k", 1, now).remaining, 1);
+        shadow_kv.set("k", b"w", None, now).unwrap();
+        kv(&shadow, "new").set("k", b"w", None, now).unwrap();
+        assert!(shadow.rate_limit("new", POLICY).take("k", 5, now).allowed);
+        assert_eq!(running.get("k", now).as_deref(), Some(&b"v"[..]));
+        assert_eq!(buckets.take("k", 0, now).remaining, 2);
+        assert_eq!(kv(&state, "new").get("k", now), None);
+        assert!(state.rate_limit("new", POLICY).take("k", 5, now).allowed);
     }
 }

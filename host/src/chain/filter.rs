@@ -1,6 +1,8 @@
 //! What the chain asks of a filter, and what a filter may answer.
 
 use super::exchange::Exchange;
+use crate::http::{Name, ResponseHead};
+use bytes::Bytes;
 use std::time::Duration;
 
 /// A hook of the contract (`wit/`), in the order of an exchange.
@@ -134,6 +136,21 @@ pub struct LocalResponse {
     pub headers: Vec<(String, Vec<u8>)>,
     /// At most `local_reply` bytes.
     pub body: Vec<u8>,
+}
+
+impl LocalResponse {
+    /// Puts it in place of what stands in `head`, and gives its body.
+    pub fn put_into(self, head: &mut ResponseHead) -> Bytes {
+        head.clear();
+        head.status = self.status;
+        for (name, value) in &self.headers {
+            // The filter runtime has checked the names.
+            if let Ok(name) = Name::parse(name.as_bytes()) {
+                head.fields.append(name, value);
+            }
+        }
+        self.body.into()
+    }
 }
 
 /// Answer of a head hook; the meaning of each case stands in `wit/v0.1.0/types.wit`.

@@ -167,7 +167,7 @@ const ROLLOUT: Table = Table {
         key(
             "sticky",
             Optional,
-            Kind::Text { default: Some("client") },
+            Kind::Text { default: Some("random") },
             "Which requests a canary gets: all of a client address or none (`client`), any \
              (`random`), or all with one value of a field or none (`header:x-user`).",
         ),

@@ -56,7 +56,7 @@ fn read_sticky(table: &TableReader<'_, '_>) -> Sticky {
     let sticky = text.and_then(|text| {
         parse_sticky(&text.value).map_err(|problem| report(table, &text, problem)).ok()
     });
-    sticky.unwrap_or(Sticky::Client)
+    sticky.unwrap_or(Sticky::Random)
 }
 
 /// A problem that may quote the text: one that is secret is not quoted.

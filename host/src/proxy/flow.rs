@@ -5,8 +5,10 @@ use super::ends::{Sink, Source};
 use super::pump::{End, Pump, PumpError, PumpLimits};
 use super::reply::Fault;
 use super::route::{Listener, Route};
-use crate::chain::{BodyPass, Direction, Exchange, LocalResponse, Passed, Progress};
+use crate::chain::{BodyPass, Direction, Exchange, Hook, LocalResponse, Outcome, Passed, Progress};
 use crate::http::{BodyError, Fields, Frame, Name};
+use crate::shadow::Recording;
+use crate::shadow::record::Finish;
 use bytes::Bytes;
 use std::cell::{Cell, RefCell};
 use std::net::SocketAddr;
@@ -42,6 +44,8 @@ pub struct Flow<'a> {
     pub continue_due: Cell<bool>,
     /// A gRPC call: both directions may be silent for long.
     pub long_lived: bool,
+    /// What is kept of it for a shadow, while there is one.
+    pub recording: RefCell<Option<Box<Recording>>>,
 }
 
 /// Why an exchange does not go on as it was.
@@ -98,6 +102,39 @@ impl<'a> Flow<'a> {
             awaits_continue: Cell::new(false),
             continue_due: Cell::new(false),
             long_lived,
+            recording: RefCell::default(),
+        }
+    }
+
+    /// Takes over what was recorded of it for a shadow, if it is to be recorded.
+    pub fn go_on_recording(&self, recording: Option<Box<Recording>>) {
+        if let Some(mut recording) = recording {
+            if self.long_lived {
+                recording.heads_only();
+            }
+            *self.recording.borrow_mut() = Some(recording);
+        }
+    }
+
+    /// Has the recording, where there is one, take something down.
+    pub fn record(&self, take_down: impl FnOnce(&mut Recording)) {
+        if let Some(recording) = self.recording.borrow_mut().as_deref_mut() {
+            take_down(recording);
+        }
+    }
+
+    /// The response head is on its way: a recording that would be kept for too long ends here.
+    fn end_long_recording(&self) {
+        let mut place = self.recording.borrow_mut();
+        if place.as_ref().is_some_and(|recording| recording.is_due(Instant::now()))
+            && let Some(mut recording) = place.take()
+        {
+            recording.heads_only();
+            let exchange = self.exchange.borrow();
+            let status = Some(exchange.response.status);
+            let outcome = Outcome { status, complete: true, ..Outcome::default() };
+            let failed = !self.progress.borrow().failed.is_empty();
+            recording.finish(&exchange, Finish { failed, failed_closed: false, outcome });
         }
     }
 
@@ -147,6 +184,9 @@ impl<'a> Flow<'a> {
     ) -> Result<(), Stop> {
         let mut output = Vec::new();
         loop {
+            if direction == Direction::Response {
+                self.end_long_recording();
+            }
             let frame =
                 pump.next(source, sink).await.map_err(|error| fault_of(direction, &error))?;
             let ending = self.take(direction, pass.as_mut(), frame, &mut output)?;
@@ -189,6 +229,7 @@ impl<'a> Flow<'a> {
         output: &mut Vec<Bytes>,
     ) -> Result<(), Stop> {
         for bytes in output.drain(..) {
+            self.record(|recording| recording.left(direction, &bytes));
             if direction == Direction::Response {
                 self.response_bytes.set(self.response_bytes.get() + bytes.len() as u64);
             }
@@ -205,6 +246,7 @@ impl<'a> Flow<'a> {
         trailers: Option<&Fields>,
         pump: &mut Pump<'_>,
     ) -> Result<(), Stop> {
+        self.record(|recording| recording.ended(direction, trailers));
         sink.end(trailers).map_err(|error| fault_of(direction, &error.into()))?;
         pump.drain(sink, 0).await.map_err(|error| fault_of(direction, &error))?;
         Ok(())
@@ -218,6 +260,14 @@ impl<'a> Flow<'a> {
         frame: Frame,
         output: &mut Vec<Bytes>,
     ) -> Result<Option<Ending>, Stop> {
+        self.record(|recording| {
+            let hook = match direction {
+                Direction::Request => Hook::OnRequestTrailers,
+                Direction::Response => Hook::OnResponseTrailers,
+            };
+            let touched = pass.is_some() || self.route.chain.has(hook);
+            recording.arrived(direction, &frame, touched);
+        });
         let (chunk, ending) = match frame {
             Frame::Data(bytes) => (bytes, None),
             Frame::End => (Bytes::new(), Some(None)),

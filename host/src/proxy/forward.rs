@@ -12,6 +12,7 @@ use crate::http::{BodyLength, Fields, Protocol, forwarding};
 use crate::http1::{self, ReadError, Reader};
 use crate::http2::{self, RequestError};
 use crate::io::tls::is_alert;
+use crate::shadow::Recording;
 use crate::upstream::{Connection, Freshness, Http1, LendError, Lent};
 use http::Method;
 use std::future::{Future, poll_fn};
@@ -63,6 +64,7 @@ pub async fn forward(
     timers: &mut Timers,
 ) -> Result<(), Stop> {
     let mut outgoing = prepare(flow, length, body, responder, timers).await?;
+    flow.record(Recording::forwarded);
     let mut freshness = Freshness::Any;
     loop {
         let lent = flow.route.upstream.lend(freshness).await.map_err(fault_of_lend)?;
@@ -270,6 +272,7 @@ async fn receive(
     let switched = {
         let mut exchange = flow.exchange.borrow_mut();
         forwarding::mark_response(&mut exchange.response, protocol);
+        flow.record(|recording| recording.answered(&exchange.response, length));
         exchange.response.status == 101
     };
     let mut pump = Pump::new(timer, flow.limits(Direction::Response));

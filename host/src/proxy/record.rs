@@ -4,6 +4,7 @@ use super::flow::Flow;
 use super::reply::Fault;
 use super::route::{Listener, Route};
 use crate::chain::{Exchange, Outcome};
+use crate::shadow::record::Finish;
 use crate::telemetry::WorkerLog;
 use crate::telemetry::access_log::Served;
 use std::net::SocketAddr;
@@ -58,7 +59,12 @@ impl Record<'_> {
         if let Some(fault) = fault.filter(|fault| is_upstreams(*fault)) {
             route.upstream.stats.failure(self.worker, fault.row().error);
         }
-        route.chain.complete(exchange, &progress.into_inner(), &outcome);
+        let failed = route.chain.complete(exchange, &progress.into_inner(), &outcome);
+        if let Some(recording) = flow.recording.into_inner() {
+            let failed_closed = fault == Some(Fault::FilterFailed);
+            let (failed, outcome) = (!failed.is_empty(), outcome.clone());
+            recording.finish(exchange, Finish { failed, failed_closed, outcome });
+        }
         let endpoint = flow.endpoint.get();
         self.log(listener, exchange, &outcome, Some(&route.upstream.name), endpoint);
         active.outcome = outcome;

@@ -7,7 +7,8 @@ use super::pump::Pump;
 use super::reply::Fault;
 use crate::chain::{Direction, LocalResponse, Verdict};
 use crate::http::head::response_has_body;
-use crate::http::{BodyLength, Name, ResponseHead, forwarding};
+use crate::http::{BodyLength, ResponseHead, forwarding};
+use crate::shadow::Recording;
 use bytes::Bytes;
 
 /// Sends the response whose head stands in the exchange and whose body is `source`, through the
@@ -99,24 +100,24 @@ async fn body(
 
 /// Puts a filter's response into the exchange, in place of what stood there.
 pub fn replace(flow: &Flow<'_>, response: LocalResponse) -> (BodyLength, Source<'static>) {
+    flow.record(Recording::replaced);
     let mut exchange = flow.exchange.borrow_mut();
     let head = &mut exchange.response;
-    head.clear();
-    head.status = response.status;
-    for (name, value) in &response.headers {
-        // The filter runtime has checked the names.
-        if let Ok(name) = Name::parse(name.as_bytes()) {
-            head.fields.append(name, value);
-        }
-    }
+    let body = response.put_into(head);
     forwarding::ensure_date(head);
-    local(response.body.into())
+    local(body)
 }
 
 /// Puts the reply to a fault into the exchange.
 pub fn replace_by_fault(flow: &Flow<'_>, fault: Fault) -> (BodyLength, Source<'static>) {
     let mut exchange = flow.exchange.borrow_mut();
-    local(fault_head(fault, &mut exchange.response))
+    let (length, source) = local(fault_head(fault, &mut exchange.response));
+    flow.record(|recording| match fault {
+        Fault::FilterFailed => recording.failed(),
+        // To the filters it is an answer like another.
+        _ => recording.answered(&exchange.response, length),
+    });
+    (length, source)
 }
 
 /// Fills a head with the reply to a fault, and gives its body.

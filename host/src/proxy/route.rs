@@ -5,6 +5,7 @@ use crate::config::{self, ListenerLimits};
 use crate::http::{Name, PeerIdentity, RequestHead};
 use crate::http1::HeadLimits;
 use crate::http2::Http2Limits;
+use crate::shadow::Recorder;
 use crate::telemetry::{ListenerStats, RouteStats};
 use crate::tls::Terminator;
 use crate::upstream::Upstream;
@@ -46,6 +47,8 @@ pub struct Route {
     pub upstream: Rc<Upstream>,
     /// Counters.
     pub stats: Arc<RouteStats>,
+    /// While another chain is tried on copies of its exchanges: where these are recorded.
+    pub shadow: Option<Recorder>,
 }
 
 impl Listener {

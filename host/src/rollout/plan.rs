@@ -35,7 +35,7 @@ impl Default for Plan {
                 hold(percent(50), 5),
                 Step { stage: Stage::Full, hold: Hold::UntilTold },
             ],
-            sticky: Sticky::Client,
+            sticky: Sticky::Random,
             thresholds: Thresholds::default(),
             ignored_headers: Vec::new(),
         }

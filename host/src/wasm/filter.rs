@@ -69,6 +69,11 @@ impl WasmFilter {
         &self.prepared
     }
 
+    /// Bytes of memory that its instance has; 0 without one, and with an instance for each exchange.
+    pub fn memory_bytes(&self) -> usize {
+        self.instance.borrow().as_ref().map_or(0, |instance| instance.memory_bytes())
+    }
+
     /// One hook call with everything around it. `accept` checks the answer.
     fn run<R, D>(
         &self,
@@ -225,6 +230,7 @@ impl WasmFilter {
         tracing::error!(
             filter = %self.prepared.shared.name,
             version = %self.prepared.shared.version,
+            shadow = self.prepared.shared.shadow.then_some(true),
             hook = hook.name(),
             reason = crash.kind.name(),
             detail = %crash.message,

@@ -124,9 +124,9 @@ impl Data {
     }
 
     pub(super) fn write_log_line(&self, level: log::Level, line: &str, number: u32) {
-        let shared = &*self.shared;
-        let max = shared.limits.log_lines;
-        log::write(&shared.name, &shared.version, level, line, number, max);
+        let Shared { name, version, shadow, limits, .. } = &*self.shared;
+        let writer = log::Writer { filter: name, version, shadow: *shadow };
+        log::write(writer, level, line, number, limits.log_lines);
     }
 
     /// A write to a standard stream.

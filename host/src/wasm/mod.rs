@@ -31,7 +31,7 @@ mod types;
 mod wasi;
 
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
 

@@ -127,6 +127,8 @@ pub(super) struct Shared {
     pub(super) registry: Arc<metrics::Registry>,
     pub(super) start: Instant,
     pub(super) sources: Sources,
+    /// It works on copies of exchanges, and what it writes is seen by nobody else.
+    pub(super) shadow: bool,
     /// What a script's filter has used; nobody asks in service.
     pub(super) meter: Option<Meter>,
 }
@@ -206,6 +208,7 @@ impl Prepared {
             start: sources.instant(),
             meter: sources.script().map(|_| Meter::default()),
             sources,
+            shadow: capabilities.is_shadow(),
             name,
             version,
             config_json,

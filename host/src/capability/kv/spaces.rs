@@ -46,6 +46,8 @@ pub struct Claim {
     spaces: Arc<Spaces>,
     own: Kept,
     origin: Origin,
+    /// What others have too is only read.
+    shadow: bool,
 }
 
 impl Spaces {
@@ -73,14 +75,21 @@ impl Spaces {
                 None => (Arc::new(Space::new(self.start)), Origin::Empty(in_force.version)),
             },
         };
-        Claim { spaces: self.clone(), own: Kept { version, space }, origin }
+        Claim { spaces: self.clone(), own: Kept { version, space }, origin, shadow: false }
     }
 }
 
 impl Claim {
+    /// The same for a shadow: it writes to nothing that others have, and is never put in force.
+    pub(in crate::capability) fn shadowed(self) -> Self {
+        Claim { shadow: true, ..self }
+    }
+
     /// The map under the limits of `grant`.
     pub fn store(&self, grant: KvGrant) -> Arc<Store> {
-        Arc::new(Store::new(grant, self.own.space.clone()))
+        let store = Store::new(grant, self.own.space.clone());
+        let is_others = matches!(self.origin, Origin::InForce | Origin::Kept);
+        Arc::new(if self.shadow && is_others { store.overlaid() } else { store })
     }
 
     /// The state version that it is claimed for.
@@ -96,6 +105,9 @@ impl Claim {
     /// From now on versions after it take over from this map. The one before is kept, so that to go
     /// back finds it as it is left.
     pub fn put_in_force(&self) {
+        if self.shadow {
+            return;
+        }
         let mut kept = locked(&self.spaces.kept);
         if kept.last().is_some_and(|last| Arc::ptr_eq(&last.space, &self.own.space)) {
             return;
@@ -220,6 +232,26 @@ mod tests {
         running.set("k", b"v", None, now).unwrap();
         let (older, origin) = published(&spaces, 1);
         assert_eq!((origin, older.get("k", now)), (Origin::Empty(2), None));
+    }
+
+    #[test]
+    fn a_shadow_writes_to_no_map_that_others_have() {
+        let (spaces, now) = spaces();
+        let (first, _) = published(&spaces, 0);
+        first.set("k", b"0", None, now).unwrap();
+        let (running, _) = published(&spaces, 1);
+        for (version, origin) in [(0, Origin::Kept), (1, Origin::InForce), (2, Origin::CopyOf(1))] {
+            let claim = spaces.claim(version).shadowed();
+            assert_eq!(claim.origin(), origin);
+            let shadow = claim.store(GRANT);
+            assert_eq!(shadow.get("k", now).unwrap(), b"0");
+            shadow.set("k", b"s", None, now).unwrap();
+            assert_eq!(shadow.get("k", now).unwrap(), b"s");
+            claim.put_in_force();
+        }
+        assert_eq!(first.get("k", now).unwrap(), b"0");
+        assert_eq!(running.get("k", now).unwrap(), b"0");
+        assert_eq!(spaces.claim(1).origin(), Origin::InForce);
     }
 
     #[test]
