@@ -44,12 +44,16 @@ pub struct Order {
 }
 
 impl Order {
-    /// For a year, from yesterday on. `names` are URIs where they have a `:`, DNS names otherwise.
+    /// For a year, from yesterday on. `names` are addresses where they are some, URIs where they have a
+    /// `:`, DNS names otherwise.
     ///
     /// # Panics
     /// When one of them is not ASCII.
     pub fn names(names: &[&str]) -> Order {
         let san = |name: &&str| {
+            if let Ok(address) = name.parse() {
+                return SanType::IpAddress(address);
+            }
             let text = (*name).try_into().expect("names are ASCII");
             if name.contains(':') { SanType::URI(text) } else { SanType::DnsName(text) }
         };

@@ -6,8 +6,10 @@ use crate::client::{Client, Protocol};
 use crate::wait::within;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
-use rustls::server::WebPkiClientVerifier;
-use rustls::{ClientConfig, RootCertStore, ServerConfig};
+use rustls::server::{WantsServerCert, WebPkiClientVerifier};
+use rustls::{
+    ClientConfig, ClientConnection, ConfigBuilder, RootCertStore, ServerConfig, ServerConnection,
+};
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -62,6 +64,15 @@ impl Connector {
         within("a handshake", connector.connect(name, socket)).await
     }
 
+    /// A session at its beginning, for whoever drives it.
+    ///
+    /// # Panics
+    /// When the system has no random bytes.
+    pub fn session(&self) -> ClientConnection {
+        let name = ServerName::try_from(self.name.clone()).expect("a name of a server");
+        ClientConnection::new(self.config.clone(), name).expect("there are random bytes")
+    }
+
     /// A client that speaks what was agreed on.
     ///
     /// # Panics
@@ -74,6 +85,29 @@ impl Connector {
         };
         Client::over(stream, protocol).await
     }
+}
+
+/// The session of a server that shows `identity`, at its beginning.
+///
+/// # Panics
+/// When it is malformed.
+pub fn server_session(identity: &Issued) -> ServerConnection {
+    let (chain, key) = parts(identity);
+    let config = server_config(None).with_single_cert(chain, key);
+    let config = Arc::new(config.expect("the key belongs to it"));
+    ServerConnection::new(config).expect("there are random bytes")
+}
+
+/// Asks for a certificate of `clients`.
+fn server_config(clients: Option<&Authority>) -> ConfigBuilder<ServerConfig, WantsServerCert> {
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let builder = ServerConfig::builder_with_provider(provider.clone())
+        .with_safe_default_protocol_versions()
+        .expect("the provider has suites of both versions");
+    let Some(authority) = clients else { return builder.with_no_client_auth() };
+    let verifier =
+        WebPkiClientVerifier::builder_with_provider(Arc::new(roots(authority)), provider);
+    builder.with_client_cert_verifier(verifier.build().expect("there is an authority"))
 }
 
 /// How a front ends a connection.
@@ -106,20 +140,9 @@ impl Front {
         alpn: &[&str],
         goodbye: Goodbye,
     ) -> Front {
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let builder = ServerConfig::builder_with_provider(provider.clone())
-            .with_safe_default_protocol_versions()
-            .expect("the provider has suites of both versions");
-        let builder = match clients {
-            Some(authority) => {
-                let roots = Arc::new(roots(authority));
-                let verifier = WebPkiClientVerifier::builder_with_provider(roots, provider);
-                builder.with_client_cert_verifier(verifier.build().expect("there is an authority"))
-            }
-            None => builder.with_no_client_auth(),
-        };
         let (chain, key) = parts(identity);
-        let mut config = builder.with_single_cert(chain, key).expect("the key belongs to it");
+        let mut config =
+            server_config(clients).with_single_cert(chain, key).expect("the key belongs to it");
         config.alpn_protocols = alpn.iter().map(|name| name.as_bytes().to_vec()).collect();
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port can be bound");
         let address = listener.local_addr().expect("a bound socket has an address");

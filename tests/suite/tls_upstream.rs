@@ -66,6 +66,32 @@ async fn an_endpoint_is_spoken_to_in_what_it_chooses() {
 }
 
 #[tokio::test]
+async fn an_endpoint_known_by_its_address_needs_a_certificate_for_it() {
+    let authority = Authority::new("servers");
+    let origin = Origin::echo().await;
+    for (name, status) in [("127.0.0.1", 200), ("127.0.0.2", 502), (NAME, 502)] {
+        let front = front(&origin, &authority.issue(&[name]), &[]).await;
+        let sidecar = to(front.address, &authority, "").start().await;
+        assert_eq!(sidecar.get("/").await.status, status, "{name}");
+    }
+}
+
+#[tokio::test]
+async fn a_session_with_an_endpoint_is_resumed() {
+    let authority = Authority::new("servers");
+    let origin = Origin::echo().await;
+    let front = front(&origin, &authority.issue(&[NAME]), &["http/1.1"]).await;
+    let setup = to(front.address, &authority, &by_name()).runtime("workers = 1");
+    let sidecar = setup.upstream_limits("keepalive_connections = 0").start().await;
+    for _ in 0..3 {
+        assert_eq!(sidecar.get("/").await.status, 200);
+    }
+    let name = "pillion_upstream_tls_handshakes_total";
+    assert_eq!(sidecar.metric(name, &["result=\"ok\""]).await, 1.0);
+    assert_eq!(sidecar.metric(name, &["result=\"resumed\""]).await, 2.0);
+}
+
+#[tokio::test]
 async fn an_endpoint_that_is_not_believed_gets_no_request() {
     let (authority, other) = (Authority::new("servers"), Authority::new("others"));
     let origin = Origin::echo().await;

@@ -275,3 +275,6 @@ fn at_once(done: Poll<io::Result<usize>>) -> io::Result<usize> {
         Poll::Pending => Err(io::ErrorKind::WouldBlock.into()),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -2,9 +2,10 @@
 
 use super::files::{Pair, Reading};
 use super::verify::{Endpoints, Trust};
-use super::{Ours, provider, versions};
+use super::{Ours, current_certificate, provider, versions};
 use crate::config::tls::{Authorities, UpstreamTls};
 use crate::config::{Protocol, Upstream};
+use crate::telemetry::HandshakeResult;
 use rustls::client::{ClientConfig, ClientConnection, Resumption};
 use rustls::pki_types::ServerName;
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
@@ -51,6 +52,15 @@ impl Originator {
     pub fn session(&self) -> Result<Connection, Error> {
         let session = ClientConnection::new(self.config.clone(), self.server_name.clone());
         session.map(Connection::Client)
+    }
+
+    /// To be called after a handshake.
+    ///
+    /// # Errors
+    /// The endpoint's certificate was good when the session began that is being resumed, and no
+    /// longer is.
+    pub fn check(&self, session: &Connection) -> Result<(), HandshakeResult> {
+        current_certificate(session).map(drop)
     }
 }
 

@@ -21,10 +21,12 @@ pub use server::Terminator;
 
 use crate::config::{Diagnostic, Loaded};
 use crate::telemetry::{CertificateStats, HandshakeResult, HandshakeVersion, Metrics};
+use certificate::Certificate;
 use files::Reading;
 use rustls::crypto::CryptoProvider;
 use rustls::{CertificateError, Connection, Error, ProtocolVersion, SupportedProtocolVersion};
 use std::sync::{Arc, OnceLock};
+use std::time::SystemTime;
 
 /// What a generation needs to speak TLS. Empty where it does not.
 #[derive(Debug, Default)]
@@ -124,6 +126,21 @@ pub fn success_of(session: &Connection) -> HandshakeResult {
     match session.handshake_kind() {
         Some(rustls::HandshakeKind::Resumed) => HandshakeResult::Resumed,
         _ => HandshakeResult::Ok,
+    }
+}
+
+/// What stands in the certificate that the peer of a session has shown; none: it has shown none.
+///
+/// # Errors
+/// It does not hold now: a session that is resumed was begun when it did.
+fn current_certificate(session: &Connection) -> Result<Option<Certificate>, HandshakeResult> {
+    let Some(shown) = session.peer_certificates().and_then(<[_]>::first) else { return Ok(None) };
+    let read = Certificate::read(shown).ok_or(HandshakeResult::BadCertificate)?;
+    let now = expiry::seconds(SystemTime::now());
+    if (read.not_before..=read.not_after).contains(&now) {
+        Ok(Some(read))
+    } else {
+        Err(HandshakeResult::Expired)
     }
 }
 

@@ -1,9 +1,8 @@
 //! What a listener shows to its clients, and what it asks of them.
 
-use super::certificate::Certificate;
 use super::files::{Pair, Reading};
 use super::verify::{Clients, Trust};
-use super::{Ours, expiry, provider, versions};
+use super::{Ours, current_certificate, provider, versions};
 use crate::config::Listener;
 use crate::config::tls::{ClientAuth, ListenerTls};
 use crate::http::PeerIdentity;
@@ -16,7 +15,6 @@ use rustls::sign::CertifiedKey;
 use rustls::{Connection, Error};
 use std::path::Path;
 use std::sync::Arc;
-use std::time::SystemTime;
 
 /// The TLS of a listener.
 #[derive(Debug)]
@@ -66,14 +64,7 @@ impl Terminator {
     /// # Errors
     /// A certificate that was good when the session began that is being resumed, and no longer is.
     pub fn peer(&self, session: &Connection) -> Result<Option<Arc<PeerIdentity>>, HandshakeResult> {
-        let Some(certificate) = session.peer_certificates().and_then(<[_]>::first) else {
-            return Ok(None);
-        };
-        let read = Certificate::read(certificate).ok_or(HandshakeResult::BadCertificate)?;
-        let now = expiry::seconds(SystemTime::now());
-        if !(read.not_before..=read.not_after).contains(&now) {
-            return Err(HandshakeResult::Expired);
-        }
+        let Some(read) = current_certificate(session)? else { return Ok(None) };
         let asked_for = match session {
             Connection::Server(session) => session.server_name(),
             Connection::Client(_) => None,

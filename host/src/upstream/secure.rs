@@ -59,6 +59,9 @@ pub(super) async fn begin(
         }
         Err(elapsed) => return Err(failed(HandshakeResult::Timeout, version, &elapsed)),
     }
+    if let Err(result) = originator.check(tls.session()) {
+        return Err(failed(result, version, &"the certificate of a resumed session"));
+    }
     let Some(spoken) = spoken(upstream.protocol, tls.session()) else {
         let error = "the endpoint has not agreed to HTTP/2";
         return Err(failed(HandshakeResult::Incompatible, version, &error));
