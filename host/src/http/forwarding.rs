@@ -54,7 +54,7 @@ pub fn mark_request(
     trusted: &[IpNet],
 ) {
     let believed = is_trusted(peer, trusted);
-    head.fields.retain(|name, _| !is_client_cert(name));
+    head.fields.remove_with_aliases(X_FORWARDED_CLIENT_CERT);
     if let Some(identity) = identity {
         head.fields.append(X_FORWARDED_CLIENT_CERT, identity.forwarded().as_bytes());
     }
@@ -88,17 +88,6 @@ pub fn mark_request(
     text.push(scheme.name().as_bytes());
     extend_list(fields, FORWARDED, text.bytes());
     mark_via(fields, *protocol);
-}
-
-/// Is it the field that says who the client is, or one that some servers take for it: they read `_`
-/// as `-`?
-fn is_client_cert(name: &[u8]) -> bool {
-    let expected = X_FORWARDED_CLIENT_CERT.as_bytes();
-    name.len() == expected.len()
-        && name
-            .iter()
-            .zip(expected)
-            .all(|(one, other)| one == other || *other == b'-' && *one == b'_')
 }
 
 /// Adds this hop to the response's `Via`, and a `Date` where the upstream sent none.
