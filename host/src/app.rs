@@ -11,7 +11,7 @@ use self::signals::{Ends, Signals, Told};
 use self::target::Target;
 use crate::admin::{self, Admin};
 use crate::config::{self, AccessLogDestination, Config, Diagnostics};
-use crate::reload::{Cause, First, Loader, Problems, Reloader};
+use crate::reload::{Cause, First, History, Loader, Problems, Reloader};
 use crate::shutdown::{Shutdown, Stage};
 use crate::snapshot::Shared;
 use crate::telemetry::sink::Destination;
@@ -129,7 +129,8 @@ pub fn run(options: Options) -> Result<ExitCode, StartError> {
     let admin = doors::open(&loaded).map(|doors| admin::spawn(doors, target.clone()));
 
     let loader = Loader::new(&config, metrics.clone())?;
-    let build = move || First::build(options.config, loader, loaded);
+    let history = History::open(&config, metrics.clone());
+    let build = move || First::build(options.config, loader, loaded, history);
     let built = runtime.block_on(unless_stopped(&mut signals, &shutdown, build));
     let Some(built) = built.map_err(failed_to_start("the first generation"))? else {
         return Ok(ExitCode::SUCCESS);
@@ -137,9 +138,10 @@ pub fn run(options: Options) -> Result<ExitCode, StartError> {
     let (admin, (first, snapshot)) = Problems::both(admin, built)?;
     let admin = admin.map_err(failed_to_start("the admin interface"))?;
 
+    let generation = snapshot.generation;
     let shared = Arc::new(Shared {
         snapshot: ArcSwap::from_pointee(snapshot),
-        published: watch::Sender::new(1),
+        published: watch::Sender::new(generation),
         metrics,
         access_log: access_log.clone(),
         connections: AtomicUsize::new(0),
@@ -153,7 +155,7 @@ pub fn run(options: Options) -> Result<ExitCode, StartError> {
         .collect::<io::Result<Vec<_>>>()
         .map_err(failed_to_start("a worker"))?;
     target.runs(shared.clone(), reloader.clone());
-    announce(&admin, &reloader, workers, options.on_ready);
+    announce(&admin, &reloader, (generation, workers), options.on_ready);
 
     let code = runtime.block_on(serve(&shared, &reloader, threads, signals));
     finish(admin, access_log, logging);
@@ -261,7 +263,12 @@ fn finish(admin: Admin, access_log: Option<Arc<AccessLog>>, logging: Logging) {
     drop(logging);
 }
 
-fn announce(admin: &Admin, reloader: &Reloader, workers: usize, on_ready: Option<OnReady>) {
+fn announce(
+    admin: &Admin,
+    reloader: &Reloader,
+    (generation, workers): (u64, usize),
+    on_ready: Option<OnReady>,
+) {
     let listening = reloader.listening();
     let listeners = listening.into_iter().map(|(name, it)| (name, it.actual));
     let ready = Ready { admin: admin.address(), listeners: listeners.collect() };
@@ -270,7 +277,7 @@ fn announce(admin: &Admin, reloader: &Reloader, workers: usize, on_ready: Option
     tracing::info!(
         admin = ready.admin.map(tracing::field::display),
         listeners = shown.join(","),
-        generation = 1,
+        generation,
         workers,
         "ready"
     );

@@ -34,6 +34,15 @@ impl Running {
         self.signal(Signal::HUP);
     }
 
+    /// Ends it where it stands (SIGKILL), and waits until it is gone.
+    ///
+    /// # Panics
+    /// When it cannot be waited for.
+    pub fn kill(&mut self) {
+        self.signal(Signal::KILL);
+        self.0.wait().expect("a child can be waited for");
+    }
+
     fn signal(&self, signal: Signal) {
         let pid = Pid::from_child(&self.0);
         kill_process(pid, signal).expect("a child not waited for can be signalled");

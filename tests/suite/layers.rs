@@ -21,7 +21,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("upstream", &["config", "http1", "http2", "io", "telemetry", "tls"]),
     ("rollout", &["private", "telemetry", "units"]),
     ("shadow", &["capability", "chain", "http", "rollout", "telemetry", "wasm"]),
-    ("snapshot", &["config", "rollout", "shutdown", "telemetry", "tls", "wasm"]),
+    ("snapshot", &["chain", "config", "rollout", "shadow", "shutdown", "telemetry", "tls", "wasm"]),
     (
         "proxy",
         &[
@@ -54,6 +54,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "snapshot",
             "telemetry",
             "upstream",
+            "wasm",
         ],
     ),
     ("admin", &["http", "http1", "io", "rollout", "telemetry"]),
@@ -64,6 +65,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "chain",
             "config",
             "rollout",
+            "shadow",
             "shutdown",
             "snapshot",
             "telemetry",

@@ -27,6 +27,7 @@ mod parity;
 mod peers;
 mod poison;
 mod quarantine;
+mod rollout;
 mod routing;
 mod scaffold;
 mod served_cases;

@@ -193,6 +193,11 @@ impl SourceText {
         Diagnostic { severity, file: self.name.clone(), place: None, message, help: None }
     }
 
+    /// All of it.
+    pub(super) fn text(&self) -> Arc<str> {
+        self.text.clone()
+    }
+
     /// A message about the bytes of `span`.
     pub(super) fn diagnostic(
         &self,

@@ -90,6 +90,11 @@ impl Loaded {
         Loaded { config, warnings, positions, referenced_files }
     }
 
+    /// The text of the file, as it was read: references are not expanded in it.
+    pub fn text(&self) -> Arc<str> {
+        self.positions.text()
+    }
+
     /// An error at the key with this path, as in `listener[0].address` or `filter.limit.grants`;
     /// where the file does not have it, at the nearest table around it.
     pub fn locate(&self, key_path: &str, message: impl Into<String>) -> Diagnostic {
@@ -104,6 +109,15 @@ impl Loaded {
         self.locate(&path, format!("filter `{filter}` refuses its configuration: {place}{message}"))
     }
 
+    /// Those of keys and certificates, which change by themselves: such a change is one of the
+    /// generation, and none of what the file says.
+    pub fn key_files(&self) -> BTreeSet<PathBuf> {
+        let Config { listeners, upstreams, .. } = &self.config;
+        let listeners = listeners.iter().filter_map(|it| it.tls.as_ref()).flat_map(|it| it.files());
+        let upstreams = upstreams.iter().filter_map(|it| it.tls.as_ref()).flat_map(|it| it.files());
+        listeners.chain(upstreams).collect()
+    }
+
     /// Every file that this configuration was made from, components of filters and of their next
     /// versions included: those whose change calls for a new generation.
     pub fn files(&self) -> BTreeSet<PathBuf> {
@@ -114,9 +128,7 @@ impl Loaded {
             FilterSource::Builtin(_) | FilterSource::Uploaded(_) => None,
         });
         let mut files: BTreeSet<PathBuf> = components.collect();
-        let Config { listeners, upstreams, .. } = &self.config;
-        files.extend(listeners.iter().filter_map(|it| it.tls.as_ref()).flat_map(|tls| tls.files()));
-        files.extend(upstreams.iter().filter_map(|it| it.tls.as_ref()).flat_map(|tls| tls.files()));
+        files.extend(self.key_files());
         files.extend(self.referenced_files.iter().cloned());
         files.insert(self.config.source.clone());
         files

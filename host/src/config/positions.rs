@@ -30,6 +30,11 @@ impl Positions {
         Positions { spans, source: self.source.clone(), secret_values: self.secret_values.clone() }
     }
 
+    /// The text of the file.
+    pub(super) fn text(&self) -> std::sync::Arc<str> {
+        self.source.text()
+    }
+
     /// Does the file have the key with this path?
     pub(super) fn has(&self, key_path: &str) -> bool {
         self.spans.contains_key(key_path)

@@ -4,7 +4,7 @@
 use super::ends::{Sink, Source};
 use super::pump::{End, Pump, PumpError, PumpLimits};
 use super::reply::Fault;
-use super::route::{Listener, Route};
+use super::route::{Listener, Route, Way};
 use crate::chain::{BodyPass, Direction, Exchange, Hook, LocalResponse, Outcome, Passed, Progress};
 use crate::http::{BodyError, Fields, Frame, Name};
 use crate::shadow::Recording;
@@ -24,12 +24,16 @@ pub struct Flow<'a> {
     pub listener: &'a Listener,
     /// The route that took it.
     pub route: &'a Route,
+    /// Its way through the route: the chain, and who counts.
+    pub way: &'a Way,
     /// When the request head was complete.
     pub started: Instant,
     /// Body bytes received from the client.
     pub request_bytes: Cell<u64>,
     /// Body bytes handed to the client's connection.
     pub response_bytes: Cell<u64>,
+    /// A filter has answered.
+    pub local_reply: Cell<bool>,
     /// The response head is on its way: what fails now breaks the message off.
     pub head_sent: Cell<bool>,
     /// The whole request is sent, or no more of it will be.
@@ -81,7 +85,7 @@ impl<'a> Flow<'a> {
         exchange: &'a mut Box<Exchange>,
         progress: Progress,
         listener: &'a Listener,
-        route: &'a Route,
+        (route, way): (&'a Route, &'a Way),
         started: Instant,
     ) -> Self {
         const CONTENT_TYPE: Name<'static> = Name::known("content-type");
@@ -92,9 +96,11 @@ impl<'a> Flow<'a> {
             progress: RefCell::new(progress),
             listener,
             route,
+            way,
             started,
             request_bytes: Cell::new(0),
             response_bytes: Cell::new(0),
+            local_reply: Cell::new(false),
             head_sent: Cell::new(false),
             request_sent: Cell::new(None),
             upstream_time: Cell::new(None),
@@ -170,7 +176,7 @@ impl<'a> Flow<'a> {
 
     /// The pass of a body over the chain, if a filter wants it.
     pub fn body_pass(&self, direction: Direction) -> Option<BodyPass> {
-        BodyPass::new(&self.route.chain, &self.progress.borrow(), direction)
+        BodyPass::new(&self.way.chain, &self.progress.borrow(), direction)
     }
 
     /// Moves a body from `source` through the chain into `sink`, to its end.
@@ -265,7 +271,7 @@ impl<'a> Flow<'a> {
                 Direction::Request => Hook::OnRequestTrailers,
                 Direction::Response => Hook::OnResponseTrailers,
             };
-            let touched = pass.is_some() || self.route.chain.has(hook);
+            let touched = pass.is_some() || self.way.chain.has(hook);
             recording.arrived(direction, &frame, touched);
         });
         let (chunk, ending) = match frame {
@@ -283,7 +289,7 @@ impl<'a> Flow<'a> {
                 let mut exchange = self.exchange.borrow_mut();
                 let mut progress = self.progress.borrow_mut();
                 let last = ending.is_some();
-                let chain = &self.route.chain;
+                let chain = &self.way.chain;
                 match pass.push(chain, &mut exchange, &mut progress, chunk, last, output) {
                     Passed::Forward => {}
                     Passed::Respond(response) => return Err(Stop::Respond(response)),
@@ -295,7 +301,7 @@ impl<'a> Flow<'a> {
             Some(Some(trailers)) => {
                 let mut exchange = self.exchange.borrow_mut();
                 let mut progress = self.progress.borrow_mut();
-                let chain = &self.route.chain;
+                let chain = &self.way.chain;
                 let edited = match direction {
                     Direction::Request => {
                         chain.request_trailers(&mut exchange, &mut progress, trailers)

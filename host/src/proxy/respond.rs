@@ -5,7 +5,7 @@ use super::ends::{Responder, Sink, Source};
 use super::flow::{Flow, Gathered, Stop};
 use super::pump::Pump;
 use super::reply::Fault;
-use crate::chain::{Direction, LocalResponse, Verdict};
+use crate::chain::{Direction, Exchange, LocalResponse, Verdict};
 use crate::http::head::response_has_body;
 use crate::http::{BodyLength, ResponseHead, forwarding};
 use crate::shadow::Recording;
@@ -38,9 +38,10 @@ pub async fn deliver(
         };
     }
     let mut sink = {
-        let exchange = flow.exchange.borrow();
-        let request = &exchange.request;
-        responder.begin(&request.method, request.protocol, &exchange.response, length)?
+        let mut exchange = flow.exchange.borrow_mut();
+        let Exchange { request, response, .. } = &mut ***exchange;
+        flow.way.tell_versions(response);
+        responder.begin(&request.method, request.protocol, response, length)?
     };
     flow.head_sent.set(true);
     let sent = body(flow, &mut source, &mut sink, &mut pass, &mut gathered, pump).await;
@@ -65,7 +66,7 @@ async fn hooks_and_held_body(
     let has_body = {
         let mut exchange = flow.exchange.borrow_mut();
         let mut progress = flow.progress.borrow_mut();
-        match flow.route.chain.response_head(&mut exchange, &mut progress) {
+        match flow.way.chain.response_head(&mut exchange, &mut progress) {
             Verdict::Proceed => {}
             Verdict::Respond(response) => return Err(Stop::Respond(response)),
             Verdict::Failed => return Err(Stop::Fault(Fault::FilterFailed)),
@@ -100,6 +101,7 @@ async fn body(
 
 /// Puts a filter's response into the exchange, in place of what stood there.
 pub fn replace(flow: &Flow<'_>, response: LocalResponse) -> (BodyLength, Source<'static>) {
+    flow.local_reply.set(true);
     flow.record(Recording::replaced);
     let mut exchange = flow.exchange.borrow_mut();
     let head = &mut exchange.response;

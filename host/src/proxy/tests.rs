@@ -4,7 +4,7 @@
 use super::ends::{Responder, Source};
 use super::forward::Timers;
 use super::record::Record;
-use super::route::{Listener, Route};
+use super::route::{Listener, Route, Way};
 use super::service::{Request, serve};
 use crate::chain::exchange::Message;
 use crate::chain::testing::{Calls, Scripted, chain, filter, refusal, trap};
@@ -90,7 +90,8 @@ fn listener(filters: Vec<Scripted>, address: SocketAddr) -> (Listener, Records) 
             next_chain: None,
             upstream: 0,
         },
-        chain: Rc::new(chain(filters)),
+        running: Way { chain: chain(filters), versions: None, side: None },
+        next: None,
         upstream: Rc::new(upstream),
         stats: metrics.route("inbound", "route"),
         shadow: Some(recorder),

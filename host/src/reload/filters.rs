@@ -10,6 +10,7 @@ use crate::telemetry::{CacheLookup, Metrics};
 use crate::wasm::compile::COMPONENT_BYTES_MAX;
 use crate::wasm::{
     self, CacheError, CompileLimits, Compiler, FilterCode, FilterSpec, Grants, LoadError, Prepared,
+    WasmFilter,
 };
 use crate::{chain as filter_chain, chain::Hook, wasm::cache::CacheCounters};
 use std::borrow::Cow;
@@ -17,8 +18,12 @@ use std::collections::{BTreeMap, HashMap};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Weak};
-use std::time::Instant;
+use std::time::{Instant, SystemTime};
+
+/// What a filter version is: two with the same identity cannot be told apart.
+pub(super) type Identity = blake3::Hash;
 
 /// What becomes of a filter with `fail_policy = "open"` that cannot be loaded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,11 +36,13 @@ pub enum OnLoadFailure {
 
 /// Loads filters, and keeps what outlives their versions. One a process.
 pub struct Loader {
-    compiler: Compiler,
+    compiler: Arc<Compiler>,
     capabilities: capability::State,
     metrics: Arc<Metrics>,
     /// Code that some generation uses, by the hash of its component.
     code: HashMap<blake3::Hash, Weak<FilterCode>>,
+    /// Filter versions that some generation uses, by what they are and what people call them.
+    prepared: HashMap<(Identity, Option<Arc<str>>), Weak<Prepared>>,
     read: BTreeMap<PathBuf, blake3::Hash>,
     told: Told,
 }
@@ -66,10 +73,11 @@ impl Loader {
     /// With a compiler that is there.
     pub fn with_compiler(compiler: Compiler, metrics: Arc<Metrics>) -> Self {
         Loader {
-            compiler,
+            compiler: Arc::new(compiler),
             capabilities: capability::State::new(Instant::now()),
             metrics,
             code: HashMap::new(),
+            prepared: HashMap::new(),
             read: BTreeMap::new(),
             told: Told::default(),
         }
@@ -91,7 +99,6 @@ impl Loader {
         loaded: &Loaded,
         on_failure: OnLoadFailure,
     ) -> Result<Vec<Option<Arc<Prepared>>>, Problems> {
-        self.read.clear();
         let mut problems = Problems::default();
         let mut all = Vec::with_capacity(loaded.config.filters.len());
         for filter in &loaded.config.filters {
@@ -109,13 +116,75 @@ impl Loader {
             }
         }
         self.code.retain(|_, code| code.strong_count() > 0);
+        self.prepared.retain(|_, prepared| prepared.strong_count() > 0);
         self.tell_metrics();
         problems.or(all)
     }
 
-    /// Content hashes of the files that the last `load` read.
-    pub(super) fn files_read(&self) -> &BTreeMap<PathBuf, blake3::Hash> {
-        &self.read
+    /// The filters of `loaded` that are `wanted`, for a shadow: what they write is kept apart, and
+    /// nobody is shown their numbers.
+    pub(super) fn load_for_shadow(
+        &mut self,
+        loaded: &Loaded,
+        wanted: impl Fn(usize) -> bool,
+    ) -> Result<Vec<Option<WasmFilter>>, Problems> {
+        let state = self.capabilities.shadow();
+        let unseen = Metrics::new(0, SystemTime::now());
+        let mut problems = Problems::default();
+        let mut all = Vec::new();
+        for (index, filter) in loaded.config.filters.iter().enumerate() {
+            if !wanted(index) {
+                all.push(None);
+                continue;
+            }
+            let read = self.read_hashed(loaded, filter);
+            let code = read.and_then(|(bytes, hash)| self.code(loaded, filter, &bytes, hash));
+            let made = code.and_then(|code| {
+                let prepared = Prepared::build(spec(filter), code, &state, &unseen);
+                let made =
+                    prepared.and_then(|prepared| prepared.instantiate_for_worker(usize::MAX));
+                made.map_err(|error| located(loaded, &filter.name, &error))
+            });
+            match made {
+                Ok(made) => all.push(Some(made)),
+                Err(problem) => problems.push(problem),
+            }
+        }
+        problems.or(all)
+    }
+
+    /// Compiles what `loaded` and its `next` need and the cache does not have, on a thread of its own.
+    /// The receiver is told of nothing, and disconnected at the end.
+    pub(super) fn compile_beside(&self, loaded: &Loaded) -> io::Result<Receiver<()>> {
+        let (compiler, loaded) = (self.compiler.clone(), loaded.clone());
+        let (sender, done) = sync_channel(0);
+        let compile = move || {
+            let _until_the_end: SyncSender<()> = sender;
+            let next = loaded.candidate().map(|candidate| candidate.loaded);
+            for loaded in [Some(loaded), next].iter().flatten() {
+                for filter in &loaded.config.filters {
+                    // What fails here fails again when it is loaded, and is told then.
+                    let _ = read(loaded, filter).map(|bytes| compiler.load(&filter.name, &bytes));
+                }
+            }
+        };
+        std::thread::Builder::new().name("compile".to_owned()).spawn(compile)?;
+        Ok(done)
+    }
+
+    /// Content hashes of the files that were read since this was last asked.
+    pub(super) fn take_files_read(&mut self) -> BTreeMap<PathBuf, blake3::Hash> {
+        std::mem::take(&mut self.read)
+    }
+
+    /// What `filter` is, without making it; none: its component cannot be read.
+    pub(super) fn identify(
+        &mut self,
+        loaded: &Loaded,
+        filter: &config::Filter,
+    ) -> Option<Identity> {
+        let hash = self.read_hashed(loaded, filter).ok()?.1;
+        Some(identity(&spec(filter), hash))
     }
 
     /// Forgets the kept state of filters that `config` does not have and nothing uses any more.
@@ -138,23 +207,47 @@ impl Loader {
         loaded: &Loaded,
         filter: &config::Filter,
     ) -> Result<Arc<Prepared>, Diagnostic> {
+        let (bytes, hash) = self.read_hashed(loaded, filter)?;
+        let spec = spec(filter);
+        let key = (identity(&spec, hash), spec.label.clone());
+        if let Some(known) = self.prepared.get(&key).and_then(Weak::upgrade) {
+            return Ok(known);
+        }
+        let code = self.code(loaded, filter, &bytes, hash)?;
+        let prepared = Prepared::build(spec, code, &self.capabilities, &self.metrics)
+            .map_err(|error| located(loaded, &filter.name, &error))?;
+        self.prepared.insert(key, Arc::downgrade(&prepared));
+        Ok(prepared)
+    }
+
+    /// The code of a component, which is compiled only if nobody has it.
+    fn code(
+        &mut self,
+        loaded: &Loaded,
+        filter: &config::Filter,
+        bytes: &[u8],
+        hash: blake3::Hash,
+    ) -> Result<Arc<FilterCode>, Diagnostic> {
+        if let Some(known) = self.code.get(&hash).and_then(Weak::upgrade) {
+            return Ok(known);
+        }
+        let code = self.compiler.load(&filter.name, bytes);
+        let code = code.map_err(|error| located(loaded, &filter.name, &error))?;
+        self.code.insert(hash, Arc::downgrade(&code));
+        Ok(code)
+    }
+
+    fn read_hashed<'f>(
+        &mut self,
+        loaded: &Loaded,
+        filter: &'f config::Filter,
+    ) -> Result<(Cow<'f, [u8]>, blake3::Hash), Diagnostic> {
         let bytes = read(loaded, filter)?;
         let hash = blake3::hash(&bytes);
         if let FilterSource::File(path) = &filter.source {
             self.read.insert(path.clone(), hash);
         }
-        let known = self.code.get(&hash).and_then(Weak::upgrade);
-        let code = match known {
-            Some(code) => code,
-            None => {
-                let code = self.compiler.load(&filter.name, &bytes);
-                let code = code.map_err(|error| located(loaded, filter, &error))?;
-                self.code.insert(hash, Arc::downgrade(&code));
-                code
-            }
-        };
-        Prepared::build(spec(filter), code, &self.capabilities, &self.metrics)
-            .map_err(|error| located(loaded, filter, &error))
+        Ok((bytes, hash))
     }
 
     fn tell_metrics(&mut self) {
@@ -174,7 +267,10 @@ impl Loader {
 }
 
 /// The component of a filter.
-fn read<'f>(loaded: &Loaded, filter: &'f config::Filter) -> Result<Cow<'f, [u8]>, Diagnostic> {
+pub(super) fn read<'f>(
+    loaded: &Loaded,
+    filter: &'f config::Filter,
+) -> Result<Cow<'f, [u8]>, Diagnostic> {
     let key = format!("filter.{}.source", filter.name);
     let problem = |message: String, help: &str| {
         let mut problem = loaded.locate(&key, message);
@@ -212,8 +308,7 @@ pub fn read_component(path: &Path) -> io::Result<Vec<u8>> {
 }
 
 /// The error at the line that it is about.
-pub(super) fn located(loaded: &Loaded, filter: &config::Filter, error: &LoadError) -> Diagnostic {
-    let name = &filter.name;
+pub(super) fn located(loaded: &Loaded, name: &str, error: &LoadError) -> Diagnostic {
     match error {
         LoadError::Refused { key, message, .. } => loaded.locate_filter_config(name, key, message),
         LoadError::NotGranted { .. } => {
@@ -229,7 +324,7 @@ pub(super) fn located(loaded: &Loaded, filter: &config::Filter, error: &LoadErro
 pub(crate) fn spec(filter: &config::Filter) -> FilterSpec {
     let config::Filter {
         name,
-        version: _,
+        version,
         source: _,
         config,
         grants,
@@ -241,6 +336,7 @@ pub(crate) fn spec(filter: &config::Filter) -> FilterSpec {
     let config::Grants { log, clock, random, metrics, kv, rate_limit } = grants;
     FilterSpec {
         name: name.clone(),
+        label: version.clone(),
         config_json: config.to_string(),
         grants: Grants {
             log: *log,
@@ -263,6 +359,18 @@ pub(crate) fn spec(filter: &config::Filter) -> FilterSpec {
             config::Isolation::PerRequest => wasm::Isolation::PerRequest,
         },
     }
+}
+
+/// Component, configuration, grants, limits and policies.
+fn identity(spec: &FilterSpec, component: blake3::Hash) -> Identity {
+    let FilterSpec { name, label: _, config_json, grants, limits, fail_policy, isolation } = spec;
+    let words = format!("{grants:?} {limits:?} {fail_policy:?} {isolation:?}");
+    let mut hasher = blake3::Hasher::new();
+    for part in [name.as_bytes(), component.as_bytes(), config_json.as_bytes(), words.as_bytes()] {
+        // With its length, so that no part can be taken for another.
+        hasher.update(&(part.len() as u64).to_le_bytes()).update(part);
+    }
+    hasher.finalize()
 }
 
 fn policy(grant: &config::RateLimitGrant) -> rate_limit::Policy {

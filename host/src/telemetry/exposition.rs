@@ -7,7 +7,7 @@ use super::filter_stats::Decision;
 use super::handshakes::{HandshakeResult, HandshakeVersion};
 use super::histogram::{BOUNDS, Distribution, Histogram};
 use super::metrics::Live;
-use super::{counters, metrics::Metrics};
+use super::{counters, metrics::Metrics, rollout};
 use crate::chain::{FailureKind, Hook};
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, MetricEncoder, NoLabelSet, text};
@@ -47,6 +47,9 @@ impl Collector for View {
         certificates(&mut out, &live)?;
         filter_calls(&mut out, &live)?;
         filter_instances(&mut out, &live)?;
+        if let Some(numbers) = self.0.rollout() {
+            rollout::encode(&mut out, &numbers)?;
+        }
         custom::encode(out.encoder, &live.custom)
     }
 }
@@ -67,6 +70,10 @@ fn process(out: &mut Output, metrics: &Metrics) -> Result<(), Error> {
     for result in counters::CacheLookup::ALL {
         let count = process.cache_lookups(result);
         counter(&mut family, &[("result", result.name())], count)?;
+    }
+    let mut family = out.family(&families::ROLLOUTS)?;
+    for end in counters::RolloutEnd::ALL {
+        counter(&mut family, &[("result", end.name())], process.rollouts_ended(end))?;
     }
     let mut family = out.family(&families::SWALLOWED)?;
     for (what, count) in process.swallowed_errors() {
@@ -272,17 +279,17 @@ fn filter_instances(out: &mut Output, live: &Live) -> Result<(), Error> {
     Ok(())
 }
 
-struct Output<'o, 'e> {
+pub(super) struct Output<'o, 'e> {
     encoder: &'o mut DescriptorEncoder<'e>,
 }
 
 impl Output<'_, '_> {
-    fn family(&mut self, family: &'static Family) -> Result<MetricEncoder<'_>, Error> {
+    pub(super) fn family(&mut self, family: &'static Family) -> Result<MetricEncoder<'_>, Error> {
         self.encoder.encode_descriptor(family.name, family.help, None, family.kind)
     }
 }
 
-fn counter(family: &mut MetricEncoder, labels: Labels, value: u64) -> Result<(), Error> {
+pub(super) fn counter(family: &mut MetricEncoder, labels: Labels, value: u64) -> Result<(), Error> {
     family.encode_family(&labels)?.encode_counter::<NoLabelSet, _, u64>(&value, None)
 }
 
@@ -323,6 +330,7 @@ mod tests {
     #[test]
     fn every_family_is_exposed_and_documented_and_nothing_else() {
         let metrics = Metrics::new(1, UNIX_EPOCH);
+        metrics.set_rollout(Some(Default::default()));
         let text = metrics.expose();
         let exposed: BTreeSet<(&str, &str)> = text
             .lines()

@@ -14,16 +14,19 @@ pub mod handshakes;
 pub mod histogram;
 mod json;
 pub mod metrics;
+pub mod rollout;
 pub mod sharded;
 pub mod sink;
 pub mod tracing_setup;
 
 pub use access_log::{AccessLog, WorkerLog};
 pub use counters::{
-    CacheLookup, CertificateStats, ListenerStats, ProcessStats, RouteStats, UpstreamStats,
+    CacheLookup, CertificateStats, ListenerStats, ProcessStats, RolloutEnd, RouteStats,
+    UpstreamStats,
 };
 pub use filter_stats::{Decision, FilterStats};
 pub use handshakes::{HandshakeResult, HandshakeVersion};
 pub use histogram::Histogram;
 pub use metrics::Metrics;
+pub use rollout::{RolloutNumbers, SideNumbers};
 pub use sharded::Sharded;

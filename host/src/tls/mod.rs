@@ -29,7 +29,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::SystemTime;
 
 /// What a generation needs to speak TLS. Empty where it does not.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Tls {
     /// In the order of `config.listeners`.
     listeners: Vec<Option<Arc<Terminator>>>,

@@ -264,6 +264,11 @@ pub struct FilterCode {
 }
 
 impl FilterCode {
+    /// Hash of the component.
+    pub fn content(&self) -> blake3::Hash {
+        self.content
+    }
+
     pub(super) fn new(
         name: &str,
         runtime: Runtime,

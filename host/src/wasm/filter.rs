@@ -112,6 +112,7 @@ impl WasmFilter {
         // What is told once a second is told by the first call of each.
         if failed || admission == Admission::Probe || ended >= self.next_sample.get() {
             self.next_sample.set(ended + SAMPLE_EVERY);
+            self.tell_memory();
             health.report(self.worker, shared.sources.at(ended), admission, failed);
         } else {
             health.count(self.worker);
@@ -247,6 +248,12 @@ impl WasmFilter {
         self.prepared.shared.stats.record_decision(self.worker, decision);
     }
 
+    /// Notes how much memory the worker's instance has.
+    fn tell_memory(&self) {
+        let bytes = self.instance.borrow().as_ref().map_or(0, |it| it.memory_bytes());
+        self.prepared.set_memory(self.worker, bytes);
+    }
+
     fn head_hook(&self, hook: Hook, exchange: &mut Box<Exchange>) -> Result<HeadDecision, Failure> {
         let limits = &self.prepared.shared.limits;
         let call = |hooks: &GuestHooks, store: &mut Store<Data>| hooks.head(hook, store);
@@ -287,6 +294,7 @@ impl Drop for WasmFilter {
         if self.instance.get_mut().is_some() {
             self.prepared.shared.stats.instance_retired(self.worker);
         }
+        self.prepared.set_memory(self.worker, 0);
     }
 }
 

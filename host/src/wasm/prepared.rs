@@ -16,7 +16,8 @@ use super::replacement::MAKE_TIME_MAX;
 use super::state;
 use crate::capability::{self, Sources, kv, log, metrics, rate_limit};
 use crate::chain::{FailPolicy, Hooks};
-use crate::telemetry::{FilterStats, Metrics};
+use crate::telemetry::{FilterStats, Metrics, Sharded};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -25,6 +26,8 @@ use std::time::{Duration, Instant};
 pub struct FilterSpec {
     /// Its name.
     pub name: Arc<str>,
+    /// What people call this version.
+    pub label: Option<Arc<str>>,
     /// The filter's own configuration as JSON text; `{}` where there is none.
     pub config_json: String,
     /// What it may import.
@@ -113,6 +116,8 @@ pub struct Prepared {
     pub(super) make_time: Duration,
     /// The instance that was the probe, for the first worker.
     probe: Mutex<Option<Box<Instance>>>,
+    /// Of each worker's instance, in bytes.
+    memory: Sharded<AtomicU64>,
 }
 
 /// What every instance of a version refers to.
@@ -197,10 +202,10 @@ impl Prepared {
         capabilities: &capability::State,
         numbers: &Metrics,
     ) -> Result<Arc<Self>, LoadError> {
-        let FilterSpec { name, config_json, grants, limits, fail_policy, isolation } = spec;
+        let FilterSpec { name, label, config_json, grants, limits, fail_policy, isolation } = spec;
         let value_bytes = grants.kv.as_ref().map_or(0, |kv| kv.value_bytes);
         let transfer_bytes = limits.body_bytes.max(limits.local_reply_bytes).max(value_bytes);
-        let version = code.version();
+        let version = shown_version(&code, label.as_deref());
         let sources = capabilities.sources().clone();
         let shared = Arc::new(Shared {
             stats: numbers.filter(&name, &version),
@@ -220,6 +225,7 @@ impl Prepared {
         let (form, kv) = linked(grants, &code, capabilities, &shared, &presence)?;
         let hooks = code.hooks();
         let probe = Mutex::default();
+        let memory = Sharded::new(numbers.workers());
         let make_time = Duration::ZERO;
         let mut prepared = Prepared {
             code,
@@ -232,6 +238,7 @@ impl Prepared {
             hooks,
             make_time,
             probe,
+            memory,
         };
         let begun = thread_time();
         let instance = prepared
@@ -265,6 +272,11 @@ impl Prepared {
         Ok(WasmFilter::new(self.clone(), worker, presence, instance))
     }
 
+    /// The filter for one worker, which makes its instance when it is first called.
+    pub fn on_demand(self: &Arc<Self>, worker: usize) -> WasmFilter {
+        WasmFilter::new(self.clone(), worker, self.code.runtime.presence(), None)
+    }
+
     /// Tells that this version is in force: versions after it take over the state it has then.
     pub fn put_in_force(&self) {
         if let Some(claim) = &self.kv {
@@ -282,7 +294,7 @@ impl Prepared {
         &self.shared.name
     }
 
-    /// First digits of the hash of the component.
+    /// First digits of the hash of the component, and what people call it: `0123456789ab(v2)`.
     pub fn version(&self) -> &Arc<str> {
         &self.shared.version
     }
@@ -295,6 +307,15 @@ impl Prepared {
     /// What this version did so far.
     pub fn stats(&self) -> &Arc<FilterStats> {
         &self.shared.stats
+    }
+
+    /// Bytes of memory of the workers' instances, as looked at once a second while they are called.
+    pub fn memory_bytes(&self) -> u64 {
+        self.memory.sum(|bytes| bytes.load(Ordering::Relaxed))
+    }
+
+    pub(super) fn set_memory(&self, worker: usize, bytes: usize) {
+        self.memory.of(worker).store(bytes as u64, Ordering::Relaxed);
     }
 
     /// The filter's own metrics.
@@ -373,6 +394,13 @@ pub fn check_imports(name: &str, code: &FilterCode) -> Result<(), LoadError> {
     };
     let state = capability::State::new(Instant::now());
     link(name, code, &Granted::apart(name, grants, code, &state)).map(drop)
+}
+
+fn shown_version(code: &FilterCode, label: Option<&str>) -> Arc<str> {
+    match label {
+        None => code.version(),
+        Some(label) => format!("{}({label})", code.version()).into(),
+    }
 }
 
 pub(super) fn load_error(name: &str, error: StartError) -> LoadError {

@@ -268,6 +268,7 @@ pub(crate) const PROCEED: &str = "(i32.const 512)";
 pub(crate) fn spec() -> FilterSpec {
     FilterSpec {
         name: Arc::from("test"),
+        label: None,
         config_json: "{}".to_owned(),
         grants: Grants::default(),
         limits: Limits {
