@@ -245,9 +245,9 @@ async fn a_version_from_the_command_line_stays_until_the_file_changes() {
     let mut sidecar =
         Sidecar::new().origin(&origin).filter("version", &guest("version-a"), "").start().await;
     let version = async |sidecar: &Sidecar| sidecar.get("/").await.header("x-version").to_owned();
+    let next = guest("version-b");
     let steps = ["--steps", "canary 50%, full", "--version-name", "v2"];
-    let swap: Vec<&str> =
-        ["swap", "version", &guest("version-b")].into_iter().chain(steps).collect();
+    let swap: Vec<&str> = ["swap", "version", &next].into_iter().chain(steps).collect();
     verb(&sidecar, &swap).await;
     step(&sidecar, 1).await;
     verb(&sidecar, &["promote"]).await;
@@ -268,10 +268,69 @@ async fn a_version_from_the_command_line_stays_until_the_file_changes() {
 
     sidecar.edit("[runtime]", "[runtime]\ndrain_timeout = \"29s\"");
     until("the file to be in force", async || (version(&sidecar).await == "a").then_some(())).await;
-    assert_eq!(sidecar.status().await["in_force"], "file");
+    let in_force = async || sidecar.status().await["in_force"].clone();
+    until("that to be shown", async || (in_force().await == "file").then_some(())).await;
     sidecar.log.line("the configuration file has changed and takes the place of this").await;
     verb(&sidecar, &["rollback", "--generation", &generation]).await;
     assert_eq!(version(&sidecar).await, "b");
     verb(&sidecar, &["rollback", "version"]).await;
     assert_eq!(version(&sidecar).await, "a");
+}
+
+/// Points of a rollout at which its process is killed.
+const KILLS: u64 = 50;
+
+#[tokio::test]
+async fn killed_at_any_point_it_serves_a_full_generation_again_and_says_what_was_cut_short() {
+    let origin = Origin::echo().await;
+    let rollout = "steps = [\"shadow 100ms\", \"canary 50% 100ms\", \"full\"]\n\
+                   judge = { samples_min = 10 }";
+    let mut sidecar = versions(&origin, rollout).start().await;
+    let text = std::fs::read_to_string(&sidecar.file).expect("the file is there");
+    let mut cut_short = 0;
+    for kill in 0..KILLS {
+        // After so many answers: before the first step, in any of them, and behind the last.
+        let answers = kill.wrapping_mul(6_364_136_223_846_793_005) >> 32 & 2_047;
+        let mut client = sidecar.connect(Protocol::Http1).await;
+        for _ in 0..answers {
+            let reply = client.get("/").await;
+            assert!(reply.status == 200 && ["a", "b"].contains(&reply.header("x-version")));
+        }
+        sidecar.kill_and_restart().await;
+        let status = sidecar.status().await;
+        assert_eq!(status["kept"]["fault"], Value::Null, "{status}");
+        let version = sidecar.get("/").await.header("x-version").to_owned();
+        match status["in_force"].as_str() {
+            Some("file") => cut_short += u64::from(ended_early(&sidecar)),
+            Some("file: its next is promoted") => {
+                assert_eq!(version, "b");
+                // Without it for a moment, so that the next round has something to try.
+                sidecar.save(&text.replace("next = ", "# next = "));
+                until("the file without a next", async || {
+                    (sidecar.get("/").await.header("x-version") == "a").then_some(())
+                })
+                .await;
+                sidecar.save(&text);
+            }
+            other => panic!("{other:?} is in force after kill {kill}"),
+        }
+    }
+    assert!(cut_short > 0, "some of {KILLS} processes were in the middle of a rollout");
+
+    let mut client = sidecar.connect(Protocol::Http1).await;
+    until("the next version to be the running one", async || {
+        for _ in 0..20 {
+            assert_eq!(client.get("/").await.status, 200);
+        }
+        (state(&sidecar).await == "promoted").then_some(())
+    })
+    .await;
+    sidecar.kill_and_restart().await;
+    assert_eq!(sidecar.get("/").await.header("x-version"), "b");
+}
+
+/// Did the process say that the one before it ended in the middle of a rollout?
+fn ended_early(sidecar: &Sidecar) -> bool {
+    let lines = sidecar.log.lines();
+    lines.iter().any(|line| line.contains("the process ended in the middle of a rollout"))
 }

@@ -12,7 +12,9 @@ use super::rollouts::TICK;
 use super::thread::{RELEASE_PAUSES, Reload, Retired};
 use super::{Attempt, Cause, OnLoadFailure, Outcome, Refused, lock};
 use crate::config::{self, Loaded};
-use crate::rollout::control::{GenerationStatus, Pinned, Progress, RolloutId, RolloutStatus};
+use crate::rollout::control::{
+    GenerationStatus, Origin, Pinned, Progress, RolloutId, RolloutStatus,
+};
 use crate::rollout::store::{FullRecord, InProgress};
 use crate::shutdown::Stage;
 use crate::snapshot::Snapshot;
@@ -173,6 +175,8 @@ impl Reload {
     pub(super) fn remember(&mut self, snapshot: &Snapshot, cause: Cause) {
         let config_path = self.file();
         let record = self.full.record(snapshot, cause.name(), config_path, self.source);
+        // Before it is on disk, which takes a moment.
+        lock(&self.state.shown).in_force = self.in_force(&record);
         self.history.keep(record, &self.full.loaded);
         self.show_history();
     }
@@ -254,19 +258,16 @@ impl Reload {
         let mut all = lock(&self.state.shown);
         all.generations = generations.map(shown).collect();
         all.pinned = state.pinned.iter().map(Pinned::from).collect();
-        all.in_force = self.in_force();
         all.plan = self.full.loaded.config.rollout.plan.clone();
         all.state_dir = self.history.directory();
         all.unkept = self.history.fault();
     }
 
-    /// Who is in force, in words.
-    fn in_force(&self) -> String {
-        use crate::rollout::control::Origin;
-        let Some(last) = self.history.state().last_full() else { return "file".to_owned() };
-        let generation = last.generation;
+    /// Who is in force, in words; `last` is the full generation that is.
+    fn in_force(&self, last: &FullRecord) -> String {
+        let FullRecord { generation, cause, .. } = last;
         match &self.full.on_top {
-            _ if self.full.returned && last.cause == Cause::Rollback.name() => {
+            _ if self.full.returned && cause == Cause::Rollback.name() => {
                 format!("rollback: generation {generation} over the file")
             }
             Some(on_top) if on_top.by == Origin::File => "file: its next is promoted".to_owned(),

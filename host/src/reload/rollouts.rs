@@ -43,7 +43,7 @@ impl Reload {
         let identity = full::identity(&mut self.loader, &candidate);
         if let Some(pinned) = self.history.state().pinned(&identity) {
             return Err(Refusal::Conflict(format!(
-                "this was found bad: {}; change it, or unpin {identity} to try it again",
+                "this was found bad: {}; change it, or try it again after `pillion unpin {identity}`",
                 pinned.reason
             )));
         }
