@@ -234,3 +234,51 @@ async fn certificates_of_a_mounted_volume_change_at_once() {
     sidecar.generation(2).await;
     assert!(shown(&sidecar, &authority, None).await == second.der());
 }
+
+#[tokio::test]
+async fn keys_that_change_end_no_rollout_and_take_no_promotion_back() {
+    let authority = Authority::new("servers");
+    let origin = Origin::echo().await;
+    let guest = |name| pillion_tests::guests::path(name).display().to_string();
+    let next = format!("next = {{ source = {:?}, version = \"v2\" }}", guest("version-b"));
+    let mut sidecar = secured(&authority, &authority.issue(&[NAME]))
+        .origin(&origin)
+        .filter("version", &guest("version-a"), &next)
+        .tables("[rollout]\nsteps = [\"canary 50%\", \"full\"]\nsticky = \"random\"")
+        .start()
+        .await;
+    let state = async |sidecar: &Sidecar| sidecar.status().await["rollout"]["state"].clone();
+    until("the rollout to begin", async || (state(&sidecar).await == "running").then_some(()))
+        .await;
+    let other = authority.issue(&[NAME]);
+    rotate(&sidecar, &other, "tls");
+    until("the new certificate", async || {
+        (shown(&sidecar, &authority, None).await == other.der()).then_some(())
+    })
+    .await;
+    assert_eq!(state(&sidecar).await, "running", "the rollout goes on");
+
+    crate::rollout::verb(&sidecar, &["promote"]).await;
+    let version = async |sidecar: &Sidecar| {
+        let connector = Connector::new(&authority, NAME, None, &["http/1.1"]);
+        let reply = connector.connect(sidecar.address()).await.get("/").await;
+        reply.header("x-version").to_owned()
+    };
+    until("the next version", async || (version(&sidecar).await == "b").then_some(())).await;
+    let third = authority.issue(&[NAME]);
+    rotate(&sidecar, &third, "tls");
+    until("the newest certificate", async || {
+        (shown(&sidecar, &authority, None).await == third.der()).then_some(())
+    })
+    .await;
+    assert_eq!(version(&sidecar).await, "b", "what was promoted stays");
+
+    let fourth = authority.issue(&[NAME]);
+    rotate(&sidecar, &fourth, "tls");
+    until("the certificate after it", async || {
+        (shown(&sidecar, &authority, None).await == fourth.der()).then_some(())
+    })
+    .await;
+    sidecar.kill_and_restart().await;
+    assert_eq!(version(&sidecar).await, "b", "after a restart too");
+}
