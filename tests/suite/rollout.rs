@@ -228,7 +228,7 @@ async fn a_shadow_that_traps_is_rolled_back_and_no_request_has_failed() {
 }
 
 /// Runs a verb against a sidecar; what it printed.
-async fn verb(sidecar: &Sidecar, arguments: &[&str]) -> String {
+pub(crate) async fn verb(sidecar: &Sidecar, arguments: &[&str]) -> String {
     let mut command = pillion_tests::sidecar::pillion();
     command.args(arguments).arg("--admin").arg(sidecar.admin.to_string());
     let output = tokio::task::spawn_blocking(move || command.output()).await;
@@ -275,62 +275,4 @@ async fn a_version_from_the_command_line_stays_until_the_file_changes() {
     assert_eq!(version(&sidecar).await, "b");
     verb(&sidecar, &["rollback", "version"]).await;
     assert_eq!(version(&sidecar).await, "a");
-}
-
-/// Points of a rollout at which its process is killed.
-const KILLS: u64 = 50;
-
-#[tokio::test]
-async fn killed_at_any_point_it_serves_a_full_generation_again_and_says_what_was_cut_short() {
-    let origin = Origin::echo().await;
-    let rollout = "steps = [\"shadow 100ms\", \"canary 50% 100ms\", \"full\"]\n\
-                   judge = { samples_min = 10 }";
-    let mut sidecar = versions(&origin, rollout).start().await;
-    let text = std::fs::read_to_string(&sidecar.file).expect("the file is there");
-    let mut cut_short = 0;
-    for kill in 0..KILLS {
-        // After so many answers: before the first step, in any of them, and behind the last.
-        let answers = kill.wrapping_mul(6_364_136_223_846_793_005) >> 32 & 2_047;
-        let mut client = sidecar.connect(Protocol::Http1).await;
-        for _ in 0..answers {
-            let reply = client.get("/").await;
-            assert!(reply.status == 200 && ["a", "b"].contains(&reply.header("x-version")));
-        }
-        sidecar.kill_and_restart().await;
-        let status = sidecar.status().await;
-        assert_eq!(status["kept"]["fault"], Value::Null, "{status}");
-        let version = sidecar.get("/").await.header("x-version").to_owned();
-        match status["in_force"].as_str() {
-            Some("file") => cut_short += u64::from(ended_early(&sidecar)),
-            Some("file: its next is promoted") => {
-                assert_eq!(version, "b");
-                // Without it for a moment, so that the next round has something to try.
-                sidecar.save(&text.replace("next = ", "# next = "));
-                until("the file without a next", async || {
-                    (sidecar.get("/").await.header("x-version") == "a").then_some(())
-                })
-                .await;
-                sidecar.save(&text);
-            }
-            other => panic!("{other:?} is in force after kill {kill}"),
-        }
-    }
-    assert!(cut_short > 0, "some of {KILLS} processes were in the middle of a rollout");
-
-    let mut client = sidecar.connect(Protocol::Http1).await;
-    until("the next version to be the running one", async || {
-        for _ in 0..20 {
-            assert_eq!(client.get("/").await.status, 200);
-        }
-        (state(&sidecar).await == "promoted").then_some(())
-    })
-    .await;
-    sidecar.kill_and_restart().await;
-    assert_eq!(sidecar.get("/").await.header("x-version"), "b");
-}
-
-/// Did the process say that the one before it ended in the middle of a rollout?
-fn ended_early(sidecar: &Sidecar) -> bool {
-    let lines = sidecar.log.lines();
-    lines.iter().any(|line| line.contains("the process ended in the middle of a rollout"))
 }

@@ -165,6 +165,9 @@ fn is_upstreams(fault: Fault) -> bool {
         | Fault::UpstreamRefused
         | Fault::UpstreamConnectTimeout
         | Fault::UpstreamUnreachable
+        | Fault::UpstreamCertificate
+        | Fault::UpstreamTls
+        | Fault::UpstreamAlert
         | Fault::UpstreamReset
         | Fault::UpstreamResponseTimeout
         | Fault::UpstreamIdleTimeout

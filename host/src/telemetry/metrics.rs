@@ -4,7 +4,7 @@
 //! Listeners, routes, upstreams and filter versions come and go with generations. Their counters
 //! are shared by the generations that name them and disappear with the last one.
 
-use super::counters::{ListenerStats, ProcessStats, RouteStats, UpstreamStats};
+use super::counters::{CertificateStats, ListenerStats, ProcessStats, RouteStats, UpstreamStats};
 use super::exposition;
 use super::filter_stats::FilterStats;
 use super::overload::OverloadStats;
@@ -25,6 +25,7 @@ pub struct Metrics {
     upstreams: InUse<UpstreamStats>,
     filters: InUse<FilterStats>,
     overloads: InUse<OverloadStats>,
+    certificates: InUse<CertificateStats>,
     /// With a hash of the filter's configuration.
     custom: Mutex<Vec<(Weak<Registry>, blake3::Hash)>>,
     rollout: Mutex<Option<RolloutNumbers>>,
@@ -39,6 +40,7 @@ pub(super) struct Live {
     pub(super) upstreams: Vec<Arc<UpstreamStats>>,
     pub(super) filters: Vec<Arc<FilterStats>>,
     pub(super) overloads: Vec<Arc<OverloadStats>>,
+    pub(super) certificates: Vec<Arc<CertificateStats>>,
     pub(super) custom: Vec<Arc<Registry>>,
 }
 
@@ -54,6 +56,7 @@ impl Metrics {
             upstreams: InUse::default(),
             filters: InUse::default(),
             overloads: InUse::default(),
+            certificates: InUse::default(),
             custom: Mutex::default(),
             rollout: Mutex::default(),
             log_sink: OnceLock::new(),
@@ -101,6 +104,18 @@ impl Metrics {
             |known: &FilterStats| (&**known.filter(), &**known.version()) == (filter, version);
         let make = || FilterStats::new(filter.into(), version.into(), self.workers);
         self.filters.get_or_make(is_it, make)
+    }
+
+    /// What is shown of a certificate: of the `listener` or `upstream` (`side`) called `owner`, from
+    /// `file`.
+    pub fn certificate(
+        &self,
+        side: &'static str,
+        owner: &str,
+        file: &str,
+    ) -> Arc<CertificateStats> {
+        let make = || CertificateStats::new(side, owner, file);
+        self.certificates.get_or_make(|known| known.labels() == (side, owner, file), make)
     }
 
     /// The metrics that a filter version defines under a configuration. Another configuration may
@@ -163,6 +178,7 @@ impl Metrics {
             upstreams: self.upstreams.all(),
             filters: self.filters.all(),
             overloads: self.overloads.all(),
+            certificates: self.certificates.all(),
             custom: {
                 let known = self.custom.lock().unwrap_or_else(PoisonError::into_inner);
                 known.iter().filter_map(|(registry, _)| registry.upgrade()).collect()
@@ -171,6 +187,7 @@ impl Metrics {
         live.listeners.sort_by(|a, b| a.name().cmp(b.name()));
         live.routes.sort_by(|a, b| (a.listener(), a.route()).cmp(&(b.listener(), b.route())));
         live.upstreams.sort_by(|a, b| a.name().cmp(b.name()));
+        live.certificates.sort_by(|a, b| a.labels().cmp(&b.labels()));
         live.filters.sort_by(|a, b| (a.filter(), a.version()).cmp(&(b.filter(), b.version())));
         live.overloads.sort_by(|a, b| a.scope().cmp(b.scope()));
         // Stable: of two configurations of one version the newer one stays the later.
