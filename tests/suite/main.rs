@@ -23,6 +23,7 @@ mod languages;
 mod layers;
 mod limits;
 mod malformed;
+mod mirror;
 mod overload;
 mod parity;
 mod peers;

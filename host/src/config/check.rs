@@ -17,6 +17,7 @@ use super::dump::Secrets;
 use super::filters;
 use super::limits::{CompileLimits, ListenerLimits, UpstreamLimits};
 use super::matches;
+use super::mirror;
 use super::model::{
     AccessLog, AccessLogDestination, Config, Endpoint, Listener, Protocol, Route, Runtime, Upstream,
 };
@@ -268,10 +269,22 @@ fn read_route(
         let help = "change what is to be tried, or remove `next`";
         next.context.conclusion(next.span.clone(), message, help);
     }
+    let mirror = mirror::read(table, upstreams);
     let destination = split::read(table, upstreams)?;
     let matches::Match { hosts, path, methods, headers, peers } = matching;
     let name = name.into();
-    Some(Route { name, hosts, path, methods, headers, peers, chain, next_chain, destination })
+    Some(Route {
+        name,
+        hosts,
+        path,
+        methods,
+        headers,
+        peers,
+        chain,
+        next_chain,
+        destination,
+        mirror,
+    })
 }
 
 fn read_chain(table: &TableReader<'_, '_>, filters: &mut References) -> Vec<usize> {

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use http::HeaderName;
 use serde_json::{Map, Value, json};
 
+use super::mirror;
 use super::model::{
     AccessLog, AccessLogDestination, Admin, Config, Destination, FailPolicy, Filter, FilterSource,
     Grants, HeaderValueMatch, HostMatch, Isolation, Leg, Listener, PathMatch, Protocol,
@@ -157,8 +158,8 @@ fn dump_listener(config: &Config, listener: &Listener) -> Value {
 }
 
 fn dump_route(config: &Config, route: &Route) -> Value {
-    let Route { name, hosts, path, methods, headers, peers, chain, next_chain, destination } =
-        route;
+    let Route { name, hosts, path, methods, headers, peers, .. } = route;
+    let Route { chain, next_chain, destination, mirror, .. } = route;
     let mut matching = Map::new();
     if !hosts.is_empty() {
         let hosts = hosts.iter().map(|host| match host {
@@ -209,6 +210,9 @@ fn dump_route(config: &Config, route: &Route) -> Value {
             value["split"] = legs.collect();
             value["sticky"] = sticky.to_string().into();
         }
+    }
+    if let Some(mirror) = mirror {
+        value["mirror"] = mirror::dump(mirror, name_of(mirror.upstream));
     }
     value
 }

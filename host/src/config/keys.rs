@@ -15,6 +15,7 @@ use super::limits::{
     PEER_PATTERNS_MAX, ROUTES_MAX, SPLIT_LEGS_MAX, TRUSTED_PROXIES_MAX, UPSTREAMS_MAX,
     UpstreamLimits, WORKERS,
 };
+use super::mirror::MIRROR;
 use super::overload::OVERLOAD;
 use super::spec::Presence::{Optional, Required};
 use super::spec::{Key, Kind, Limit, Presence, Table, Unit};
@@ -307,6 +308,12 @@ const ROUTE: Table = Table {
             Kind::Text { default: Some("random") },
             "Which requests of a `split` stay together: all of a client address (`client`), none \
              (`random`), or all with one value of a field (`header:x-user`).",
+        ),
+        key(
+            "mirror",
+            Optional,
+            Kind::Table(&MIRROR),
+            "Where copies of the requests go. Without it: nowhere.",
         ),
     ],
 };

@@ -19,6 +19,7 @@ mod filters;
 mod keys;
 mod limits;
 mod matches;
+mod mirror;
 mod model;
 mod overload;
 mod positions;
@@ -56,6 +57,7 @@ pub use self::limits::{
     REFERENCED_FILE_BYTES_MAX, ROUTES_MAX, SOCKET_PATH_BYTES_MAX, SPLIT_LEGS_MAX, TOKEN_CHARS_MAX,
     TOKEN_CHARS_MIN, TRUSTED_PROXIES_MAX, UPSTREAMS_MAX, UpstreamLimits, VERSION_BYTES_MAX,
 };
+pub use self::mirror::Mirror;
 pub use self::model::{
     AccessLog, AccessLogDestination, Admin, Config, Destination, Endpoint, FailPolicy, Filter,
     FilterSource, Grants, HeaderMatch, HeaderValueMatch, HostMatch, Isolation, Leg, Listener,

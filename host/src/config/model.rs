@@ -20,6 +20,7 @@ pub use self::filter::{
 };
 use super::dump::Secrets;
 use super::limits::{CompileLimits, ListenerLimits, UpstreamLimits};
+use super::mirror::Mirror;
 use super::overload::Overload;
 use super::tls::{ListenerTls, UpstreamTls};
 use crate::http::PeerPattern;
@@ -196,6 +197,8 @@ pub struct Route {
     pub next_chain: Option<Vec<usize>>,
     /// Where it leads.
     pub destination: Destination,
+    /// Where copies of its requests go.
+    pub mirror: Option<Mirror>,
 }
 
 /// Where a route leads.

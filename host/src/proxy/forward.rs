@@ -65,6 +65,9 @@ pub async fn forward(
 ) -> Result<(), Stop> {
     let mut outgoing = prepare(flow, length, body, responder, timers).await?;
     flow.record(Recording::forwarded);
+    if length == BodyLength::None {
+        flow.copy(length, &[], true);
+    }
     let mut freshness = Freshness::Any;
     loop {
         let lent = flow.route.upstream.lend(freshness).await.map_err(fault_of_lend)?;

@@ -1,6 +1,7 @@
 //! Which route takes a request: the first one in file order that matches; and which of the route's
 //! chains, while another one is tried on a share of the requests. `split` knows which upstream.
 
+use super::mirror::Mirror;
 use super::split::{Destination, field};
 use crate::chain::{Chain, Exchange, Members};
 use crate::config::{self, ListenerLimits};
@@ -54,6 +55,8 @@ pub struct Route {
     pub next: Option<(Choice, Way)>,
     /// Where it leads.
     pub destination: Destination,
+    /// Where copies of its requests go.
+    pub mirror: Option<Mirror>,
     /// Counters.
     pub stats: Arc<RouteStats>,
     /// While another chain is tried on copies of its exchanges: where these are recorded.
@@ -163,6 +166,7 @@ mod tests {
             chain: Vec::new(),
             next_chain: None,
             destination: Destination::Upstream(0),
+            mirror: None,
         }
     }
 

@@ -1,9 +1,11 @@
 //! The data path on one screen: what happens to a request, in what order.
 //!
 //! The caller has read and checked the head, and holds one generation's view of the listener for the
-//! whole exchange. Below this page: `forward` for the way to the upstream and back, `respond` for the
-//! way to the client, `reply` for what a failure looks like, `record` for what is kept of it.
+//! whole exchange. Below this page: `admit` for the wait for a place, `forward` for the way to the
+//! upstream and back, `respond` for the way to the client, `reply` for what a failure looks like,
+//! `record` for what is kept of it.
 
+use super::admit::{admit, turn_away};
 use super::ends::{Responder, Source};
 use super::flow::{Flow, Stop};
 use super::forward::{Timers, forward};
@@ -14,12 +16,9 @@ use super::respond::{deliver, fault_head, replace, replace_by_fault};
 use super::route::{Listener, Taken};
 use crate::chain::{Direction, Exchange, Progress, Verdict};
 use crate::http::{BodyLength, PeerIdentity, forwarding};
-use crate::overload::Places;
-use std::future::{Future, poll_fn};
+use std::future::poll_fn;
 use std::net::IpAddr;
-use std::pin::pin;
 use std::sync::Arc;
-use std::task::Poll;
 use std::time::Instant;
 
 /// A request whose head is complete and in the exchange.
@@ -65,6 +64,7 @@ pub async fn serve(
     let places = match admit(listener, length, &mut body, &mut responder).await {
         Ok(places) => places,
         Err(fault) => {
+            responder.closes(body.is_unread());
             let sent = turn_away(exchange, fault, &mut responder).await;
             return record.turned_away(listener, exchange, (fault, sent), started, active);
         }
@@ -79,6 +79,9 @@ pub async fn serve(
     let taken = Taken { route, way, upstream };
     let flow = Flow::new(exchange, progress, listener, taken, started);
     flow.go_on_recording(recording);
+    if let Some(mirror) = &route.mirror {
+        *flow.copying.borrow_mut() = mirror.begin(&flow.exchange.borrow());
+    }
     let forwarded = match verdict {
         Verdict::Proceed => forward(&flow, length, &mut body, &mut responder, timers).await,
         Verdict::Respond(response) => Err(Stop::Respond(response)),
@@ -99,35 +102,6 @@ pub async fn serve(
         (None, _) => {}
     }
     record.end(flow, error, active);
-}
-
-/// Waits for a place under the limits on requests under way, where there are any.
-async fn admit(
-    listener: &Listener,
-    length: BodyLength,
-    body: &mut Source<'_>,
-    responder: &mut Responder<'_>,
-) -> Result<Places, Fault> {
-    let mut entering = pin!(listener.admission.enter());
-    poll_fn(|cx| {
-        if let Poll::Ready(entered) = entering.as_mut().poll(cx) {
-            return Poll::Ready(entered.map_err(|_| Fault::Overload));
-        }
-        // In HTTP/1 a body that is not read hides whether the client is there; the wait is short.
-        let gone = responder.poll_gone(cx).is_ready()
-            || (length == BodyLength::None && body.poll_gone(cx).is_ready());
-        if gone { Poll::Ready(Err(Fault::ClientGone)) } else { Poll::Pending }
-    })
-    .await
-}
-
-/// Answers a request that got no place. Was the answer sent?
-async fn turn_away(exchange: &mut Exchange, fault: Fault, responder: &mut Responder<'_>) -> bool {
-    if fault == Fault::ClientGone {
-        responder.abort(fault);
-        return false;
-    }
-    refuse(exchange, fault, responder).await
 }
 
 /// Sends what stands in the place of an upstream's answer. The fault, if there was one: in the

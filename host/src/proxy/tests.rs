@@ -91,10 +91,12 @@ fn listener(filters: Vec<Scripted>, address: SocketAddr) -> (Listener, Records) 
             chain: Vec::new(),
             next_chain: None,
             destination: config::Destination::Upstream(0),
+            mirror: None,
         },
         running: Way { chain: chain(filters), versions: None, side: None },
         next: None,
         destination: Destination::Upstream(Rc::new(upstream)),
+        mirror: None,
         stats: metrics.route("inbound", "route"),
         shadow: Some(recorder),
     };

@@ -9,6 +9,7 @@ use crate::config;
 use crate::http1::HeadLimits;
 use crate::http2::Http2Limits;
 use crate::overload::Admission;
+use crate::proxy::mirror::Mirror;
 use crate::proxy::route::{Listener, Route, Side, Way};
 use crate::proxy::split::Destination;
 use crate::rollout::{Arm, Choice};
@@ -49,6 +50,8 @@ impl View {
             .collect();
         let route = |place: (usize, usize), listener: &str, config: &config::Route| {
             let (running, next) = ways(snapshot, place, &instances);
+            let stats = metrics.route(listener, &config.name);
+            let mirror = config.mirror.as_ref();
             let shadow = snapshot.candidate.as_ref().and_then(|it| it.shadow.as_ref());
             Route {
                 shadow: shadow.and_then(|shadow| shadow.recorder(listener, &config.name)),
@@ -60,7 +63,8 @@ impl View {
                     (listener, &config.name),
                     worker,
                 ),
-                stats: metrics.route(listener, &config.name),
+                mirror: mirror.map(|it| Mirror::new(it, &upstreams, stats.clone(), worker)),
+                stats,
                 config: config.clone(),
             }
         };
