@@ -15,12 +15,13 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("http1", &["http", "io"]),
     ("http2", &["http"]),
     ("chain", &["http"]),
-    ("telemetry", &["capability", "chain"]),
+    ("telemetry", &["capability", "chain", "http"]),
     ("wasm", &["capability", "chain", "http", "private", "telemetry"]),
-    ("upstream", &["config", "http1", "http2", "io", "telemetry"]),
+    ("tls", &["config", "http", "telemetry"]),
+    ("upstream", &["config", "http1", "http2", "io", "telemetry", "tls"]),
     ("rollout", &["private", "telemetry", "units"]),
     ("shadow", &["capability", "chain", "http", "rollout", "telemetry", "wasm"]),
-    ("snapshot", &["chain", "config", "rollout", "shadow", "shutdown", "telemetry", "wasm"]),
+    ("snapshot", &["chain", "config", "rollout", "shadow", "shutdown", "telemetry", "tls", "wasm"]),
     (
         "proxy",
         &[
@@ -33,11 +34,12 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "rollout",
             "shadow",
             "telemetry",
+            "tls",
             "upstream",
             "worker",
         ],
     ),
-    ("listener", &["io", "proxy", "telemetry", "worker"]),
+    ("listener", &["http1", "io", "proxy", "telemetry", "tls", "worker"]),
     (
         "worker",
         &[
@@ -67,6 +69,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "shutdown",
             "snapshot",
             "telemetry",
+            "tls",
             "wasm",
         ],
     ),

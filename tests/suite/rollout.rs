@@ -228,7 +228,7 @@ async fn a_shadow_that_traps_is_rolled_back_and_no_request_has_failed() {
 }
 
 /// Runs a verb against a sidecar; what it printed.
-async fn verb(sidecar: &Sidecar, arguments: &[&str]) -> String {
+pub(crate) async fn verb(sidecar: &Sidecar, arguments: &[&str]) -> String {
     let mut command = pillion_tests::sidecar::pillion();
     command.args(arguments).arg("--admin").arg(sidecar.admin.to_string());
     let output = tokio::task::spawn_blocking(move || command.output()).await;

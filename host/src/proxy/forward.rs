@@ -11,6 +11,7 @@ use crate::chain::{BodyPass, Direction};
 use crate::http::{BodyLength, Fields, Protocol, forwarding};
 use crate::http1::{self, ReadError, Reader};
 use crate::http2::{self, RequestError};
+use crate::io::tls::is_alert;
 use crate::shadow::Recording;
 use crate::upstream::{Connection, Freshness, Http1, LendError, Lent};
 use http::Method;
@@ -441,6 +442,9 @@ fn fault_of_lend(error: LendError) -> Fault {
         LendError::TimedOut => Fault::UpstreamConnectTimeout,
         LendError::Unreachable => Fault::UpstreamUnreachable,
         LendError::Handshake => Fault::UpstreamReset,
+        LendError::Certificate => Fault::UpstreamCertificate,
+        LendError::Tls => Fault::UpstreamTls,
+        LendError::Alert => Fault::UpstreamAlert,
     }
 }
 
@@ -451,6 +455,7 @@ fn fault_of_read(error: &ReadError) -> Fault {
         }
         ReadError::Head(_) | ReadError::BodyUnread => Fault::UpstreamMalformed,
         ReadError::Truncated => Fault::UpstreamIncomplete,
+        ReadError::Io(error) if is_alert(error) => Fault::UpstreamAlert,
         ReadError::Closed | ReadError::Io(_) => Fault::UpstreamReset,
     }
 }
@@ -461,6 +466,7 @@ fn fault_of_request(error: &RequestError) -> Fault {
             Fault::UpstreamHeadTooLarge
         }
         RequestError::Head(_) | RequestError::Protocol(_) => Fault::UpstreamMalformed,
+        RequestError::Io(error) if is_alert(error) => Fault::UpstreamAlert,
         RequestError::Unprocessed | RequestError::Reset(_) | RequestError::Io(_) => {
             Fault::UpstreamReset
         }

@@ -144,6 +144,9 @@ fn is_upstreams(fault: Fault) -> bool {
         | Fault::UpstreamRefused
         | Fault::UpstreamConnectTimeout
         | Fault::UpstreamUnreachable
+        | Fault::UpstreamCertificate
+        | Fault::UpstreamTls
+        | Fault::UpstreamAlert
         | Fault::UpstreamReset
         | Fault::UpstreamResponseTimeout
         | Fault::UpstreamIdleTimeout

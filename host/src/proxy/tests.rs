@@ -74,9 +74,9 @@ fn listener(filters: Vec<Scripted>, address: SocketAddr) -> (Listener, Records) 
     let metrics = Metrics::new(1, SystemTime::now());
     let limits = UpstreamLimits::default();
     let (name, protocol) = ("app".into(), config::Protocol::Http1);
-    let upstream = config::Upstream { name, endpoints: Vec::new(), protocol, limits };
+    let upstream = config::Upstream { name, endpoints: Vec::new(), protocol, tls: None, limits };
     let stats = metrics.upstream("app");
-    let upstream = Upstream::new(&upstream, &[address], &Endpoints::default(), stats, 0);
+    let upstream = Upstream::new(&upstream, &[address], None, &Endpoints::default(), stats, 0);
     let (recorder, records) = recorder();
     let route = Route {
         config: config::Route {
@@ -85,6 +85,7 @@ fn listener(filters: Vec<Scripted>, address: SocketAddr) -> (Listener, Records) 
             path: PathMatch::Any,
             methods: Vec::new(),
             headers: Vec::new(),
+            peers: Vec::new(),
             chain: Vec::new(),
             next_chain: None,
             upstream: 0,
@@ -100,6 +101,7 @@ fn listener(filters: Vec<Scripted>, address: SocketAddr) -> (Listener, Records) 
         name: "inbound".into(),
         generation: 1,
         trusted_proxies: Vec::new(),
+        tls: None,
         head_limits: HeadLimits {
             bytes: limits.head_bytes,
             fields: limits.head_fields,
@@ -136,6 +138,7 @@ async fn exchange(
         let (mut keep_alive, gate) = (false, Gate::default());
         let request = Request {
             peer: IpAddr::V4(Ipv4Addr::LOCALHOST),
+            identity: None,
             length: framing.body,
             body: Source::Http1(&mut reader),
             responder: Responder::Http1 {

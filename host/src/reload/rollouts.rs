@@ -218,6 +218,7 @@ impl Reload {
             config: Arc::new(rollout.loaded.config.clone()),
             filters: rollout.filters.clone(),
             addresses: running.addresses.clone(),
+            tls: running.tls.clone(),
             candidate: None,
         };
         let (now, workers) = ((&*running, &self.listening), self.loader.workers());

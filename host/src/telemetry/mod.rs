@@ -10,6 +10,7 @@ mod custom;
 pub mod exposition;
 mod families;
 pub mod filter_stats;
+pub mod handshakes;
 pub mod histogram;
 mod json;
 pub mod metrics;
@@ -20,9 +21,11 @@ pub mod tracing_setup;
 
 pub use access_log::{AccessLog, WorkerLog};
 pub use counters::{
-    CacheLookup, ListenerStats, ProcessStats, RolloutEnd, RouteStats, UpstreamStats,
+    CacheLookup, CertificateStats, ListenerStats, ProcessStats, RolloutEnd, RouteStats,
+    UpstreamStats,
 };
 pub use filter_stats::{Decision, FilterStats};
+pub use handshakes::{HandshakeResult, HandshakeVersion};
 pub use histogram::Histogram;
 pub use metrics::Metrics;
 pub use rollout::{RolloutNumbers, SideNumbers};

@@ -4,6 +4,7 @@
 //! generation. Knows no routes and no filters. `pool` holds the connections.
 
 mod pool;
+mod secure;
 
 pub use pool::{Endpoint, Endpoints, Http1};
 
@@ -12,6 +13,7 @@ use crate::config::UpstreamLimits;
 use crate::http1::HeadLimits;
 use crate::http2::{Client, Http2Limits};
 use crate::telemetry::UpstreamStats;
+use crate::tls::Originator;
 use std::cell::Cell;
 use std::net::SocketAddr;
 use std::rc::Rc;
@@ -30,6 +32,7 @@ pub struct Upstream {
     /// Counters.
     pub stats: Arc<UpstreamStats>,
     protocol: config::Protocol,
+    tls: Option<Arc<Originator>>,
     endpoints: Vec<Rc<Endpoint>>,
     next: Cell<usize>,
     worker: usize,
@@ -71,6 +74,15 @@ pub enum LendError {
     /// The connection broke before it could be used.
     #[error("the connection broke before it could be used")]
     Handshake,
+    /// The endpoint's certificate is not to be believed.
+    #[error("the endpoint's certificate is not accepted")]
+    Certificate,
+    /// The endpoint refused the TLS session with an alert.
+    #[error("the endpoint refused the TLS session")]
+    Alert,
+    /// The endpoint does not speak TLS, or nothing that is spoken here.
+    #[error("the endpoint does not speak TLS as expected")]
+    Tls,
 }
 
 /// May a kept-alive connection be used?
@@ -87,6 +99,7 @@ impl Upstream {
     pub fn new(
         config: &config::Upstream,
         addresses: &[SocketAddr],
+        tls: Option<Arc<Originator>>,
         endpoints: &Endpoints,
         stats: Arc<UpstreamStats>,
         worker: usize,
@@ -117,7 +130,11 @@ impl Upstream {
             limits,
             stats,
             protocol: config.protocol,
-            endpoints: addresses.iter().map(|address| endpoints.of(*address)).collect(),
+            endpoints: {
+                let trust = tls.as_ref().map(|tls| tls.trust());
+                addresses.iter().map(|address| endpoints.of(*address, trust)).collect()
+            },
+            tls,
             // Workers begin at different endpoints, so that few requests still spread.
             next: Cell::new(worker),
             worker,
@@ -132,34 +149,17 @@ impl Upstream {
         let endpoint = self.pick().ok_or(LendError::NoEndpoint)?;
         let address = endpoint.address();
         self.stats.request(self.worker);
-        match self.protocol {
-            config::Protocol::Http1 => {
-                let kept = match freshness {
-                    Freshness::Any => endpoint.take_idle(),
-                    Freshness::New => None,
-                };
-                let reused = kept.is_some();
-                let connection = match kept {
-                    Some(kept) => kept,
-                    None => Box::new(endpoint.connect_http1(self).await?),
-                };
-                self.count(reused);
-                Ok(Lent { connection: Connection::Http1(connection), address, reused })
-            }
-            config::Protocol::Http2 => {
-                let kept = match freshness {
-                    Freshness::Any => endpoint.usable_http2(),
-                    Freshness::New => None,
-                };
-                let reused = kept.is_some();
-                let client = match kept {
-                    Some(kept) => kept,
-                    None => endpoint.connect_http2(self).await?,
-                };
-                self.count(reused);
-                Ok(Lent { connection: Connection::Http2(client), address, reused })
-            }
-        }
+        let kept = match freshness {
+            Freshness::Any => endpoint.kept(self.protocol),
+            Freshness::New => None,
+        };
+        let reused = kept.is_some();
+        let connection = match kept {
+            Some(kept) => kept,
+            None => endpoint.open(self).await?,
+        };
+        self.count(reused);
+        Ok(Lent { connection, address, reused })
     }
 
     /// The index of the worker that this view belongs to.
