@@ -28,6 +28,7 @@ mod peers;
 mod poison;
 mod quarantine;
 mod rollout;
+mod rollout_crash;
 mod routing;
 mod scaffold;
 mod served_cases;

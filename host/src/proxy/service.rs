@@ -52,6 +52,7 @@ pub async fn serve(
     forwarding::mark_request(&mut exchange.request, peer, identity, &listener.trusted_proxies);
 
     let Some(route) = listener.route(&exchange.request, identity) else {
+        responder.closes(body.is_unread());
         let sent = refuse(exchange, Fault::NoRoute, &mut responder).await;
         return record.unrouted(listener, exchange, Fault::NoRoute, sent, started);
     };
@@ -72,7 +73,11 @@ pub async fn serve(
     };
     let error = match forwarded {
         Ok(()) => None,
-        Err(stop) => answer(&flow, stop, &mut responder, timers).await,
+        Err(stop) => {
+            // Nobody reads the rest of the request: the answer says that the connection ends.
+            responder.closes(body.is_unread());
+            answer(&flow, stop, &mut responder, timers).await
+        }
     };
     record.end(flow, error, active);
 }

@@ -153,6 +153,7 @@ impl Reload {
         self.shared.snapshot.store(snapshot.clone());
         self.retired.push(Retired::new(&running));
         self.pause = RELEASE_PAUSES[0];
+        self.stir();
         self.published(&snapshot, cause, started);
         snapshot
     }

@@ -66,6 +66,7 @@ pub(super) fn start(
         retired: Vec::new(),
         pause: RELEASE_PAUSES[0],
         settled: false,
+        next_idle: Instant::now() + SETTLE_PAUSE,
         expiry: Expiry::default(),
     };
     let snapshot = reload.shared.snapshot.load_full();
@@ -131,6 +132,8 @@ pub(super) struct Reload {
     pub(super) pause: Duration,
     /// Memory was given back since the latest attempt.
     settled: bool,
+    /// When memory is given back, or generations are looked for, next.
+    next_idle: Instant,
     /// What was told of the ends of certificates.
     expiry: Expiry,
 }
@@ -141,7 +144,7 @@ impl Reload {
             self.begin_from_file(trial);
         }
         while let Some(request) = self.next() {
-            self.settled = false;
+            self.stir();
             match request {
                 Request::End => return,
                 Request::Touched => self.look(),
@@ -174,25 +177,37 @@ impl Reload {
                 return Some(request);
             }
             self.expiry.look(&self.shared.snapshot.load().tls, SystemTime::now());
-            let pause = match (self.settled, self.retired.is_empty()) {
-                _ if self.rollout.is_some() => {
-                    self.next_look.saturating_duration_since(Instant::now())
-                }
-                (false, _) => SETTLE_PAUSE,
-                (true, false) => self.pause,
-                (true, true) => Expiry::INTERVAL,
-            };
-            match self.receiver.recv_timeout(pause) {
+            let idles = !self.settled || !self.retired.is_empty();
+            let look = self.rollout.as_ref().map(|_| self.next_look);
+            let due = look.into_iter().chain(idles.then_some(self.next_idle)).min();
+            let pause =
+                due.map_or(Expiry::INTERVAL, |due| due.saturating_duration_since(Instant::now()));
+            match self.receiver.recv_timeout(pause.min(Expiry::INTERVAL)) {
                 Ok(request) => return Some(request),
                 Err(RecvTimeoutError::Disconnected) => return None,
-                Err(RecvTimeoutError::Timeout) if self.rollout.is_some() => {}
-                Err(RecvTimeoutError::Timeout) if self.settled => self.release(),
-                Err(RecvTimeoutError::Timeout) => {
-                    self.settled = true;
-                    memory::give_back();
+                Err(RecvTimeoutError::Timeout) if idles && Instant::now() >= self.next_idle => {
+                    self.idle();
                 }
+                Err(RecvTimeoutError::Timeout) => {}
             }
         }
+    }
+
+    /// Something was done: what it needed is given back when it is quiet.
+    pub(super) fn stir(&mut self) {
+        self.settled = false;
+        self.next_idle = Instant::now() + SETTLE_PAUSE;
+    }
+
+    /// Gives back what is not needed any more.
+    fn idle(&mut self) {
+        if self.settled {
+            self.release();
+        } else {
+            self.settled = true;
+            memory::give_back();
+        }
+        self.next_idle = Instant::now() + self.pause;
     }
 
     /// After a file was touched: publishes what is in the files now, if it is something else.
