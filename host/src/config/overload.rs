@@ -1,6 +1,6 @@
 //! `overload` of a listener and of the process: how many requests may be under way at once.
 //!
-//! What holds them to it, `crate::overload` knows.
+//! What holds them to it, the module `overload` knows.
 
 use std::time::Duration;
 
