@@ -295,16 +295,6 @@ impl Reload {
             Ending::Asked => (false, "somebody rolled it back".to_owned(), RolloutEnd::RolledBack),
             Ending::CutShort(reason) => (false, reason, RolloutEnd::CutShort),
         };
-        tracing::warn!(
-            rollout = rollout.id.0,
-            end = end.name(),
-            by_judge,
-            reason,
-            stage = %rollout.driver.stage(),
-            generation,
-            changes = rollout.changes.join("; "),
-            "rollout ended without being promoted"
-        );
         // A `next` that stays in the file would begin again with the next start.
         let pins = by_judge || end == RolloutEnd::RolledBack && rollout.origin == Origin::File;
         let pinned = PinnedRecord {
@@ -323,6 +313,17 @@ impl Reload {
             Some(snapshot) => self.remember_with(snapshot, Cause::Rollback, ended),
             None => self.history.update(ended),
         }
+        // Told when it is on disk: what is told holds, whenever the process ends.
+        tracing::warn!(
+            rollout = rollout.id.0,
+            end = end.name(),
+            by_judge,
+            reason,
+            stage = %rollout.driver.stage(),
+            generation,
+            changes = rollout.changes.join("; "),
+            "rollout ended without being promoted"
+        );
         let progress = match end {
             RolloutEnd::CutShort => Progress::CutShort { reason },
             _ => Progress::RolledBack { generation, reason, by_judge },
