@@ -6,6 +6,7 @@
 
 use crate::chain::Members;
 use crate::config::Config;
+use crate::overload::Limiters;
 use crate::rollout::{Arm, Share, Stage, Sticky};
 use crate::shadow::Shadow;
 use crate::shutdown::Shutdown;
@@ -192,6 +193,8 @@ pub struct Shared {
     pub metrics: Arc<Metrics>,
     /// None where there is no access log.
     pub access_log: Option<Arc<AccessLog>>,
+    /// Limits on requests under way.
+    pub limiters: Limiters,
     /// Downstream connections of all workers.
     pub connections: AtomicUsize,
     /// Refused at accept beyond so many.

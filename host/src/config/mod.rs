@@ -19,13 +19,16 @@ mod filters;
 mod keys;
 mod limits;
 mod matches;
+mod mirror;
 mod model;
+mod overload;
 mod positions;
 mod problems;
 mod reader;
 mod rollout;
 mod schema;
 mod spec;
+mod split;
 mod syntax;
 pub mod tls;
 mod words;
@@ -51,14 +54,16 @@ pub use self::limits::{
     CONFIG_KEY_PATH_BYTES_MAX, CompileLimits, ENDPOINTS_MAX, FILTER_CONFIG_BYTES_MAX, FILTERS_MAX,
     FilterLimits, IGNORED_HEADERS_MAX, JudgeLimits, KvGrant, LISTENERS_MAX, LOG_LINE_BYTES_MAX,
     ListenerLimits, MATCH_VALUES_MAX, NAME_BYTES_MAX, NOTE_BYTES_MAX, NOTES_MAX, PEER_PATTERNS_MAX,
-    REFERENCED_FILE_BYTES_MAX, ROUTES_MAX, SOCKET_PATH_BYTES_MAX, TOKEN_CHARS_MAX, TOKEN_CHARS_MIN,
-    TRUSTED_PROXIES_MAX, UPSTREAMS_MAX, UpstreamLimits, VERSION_BYTES_MAX,
+    REFERENCED_FILE_BYTES_MAX, ROUTES_MAX, SOCKET_PATH_BYTES_MAX, SPLIT_LEGS_MAX, TOKEN_CHARS_MAX,
+    TOKEN_CHARS_MIN, TRUSTED_PROXIES_MAX, UPSTREAMS_MAX, UpstreamLimits, VERSION_BYTES_MAX,
 };
+pub use self::mirror::Mirror;
 pub use self::model::{
-    AccessLog, AccessLogDestination, Admin, Config, Endpoint, FailPolicy, Filter, FilterSource,
-    Grants, HeaderMatch, HeaderValueMatch, HostMatch, Isolation, Listener, PathMatch, Protocol,
-    RateLimitGrant, Rollout, Route, Runtime, Token, Upload, Upstream,
+    AccessLog, AccessLogDestination, Admin, Config, Destination, Endpoint, FailPolicy, Filter,
+    FilterSource, Grants, HeaderMatch, HeaderValueMatch, HostMatch, Isolation, Leg, Listener,
+    PathMatch, Protocol, RateLimitGrant, Rollout, Route, Runtime, Split, Token, Upload, Upstream,
 };
+pub use self::overload::Overload;
 pub use self::schema::schema;
 
 use self::diagnostic::SourceText;

@@ -65,6 +65,9 @@ pub async fn forward(
 ) -> Result<(), Stop> {
     let mut outgoing = prepare(flow, length, body, responder, timers).await?;
     flow.record(Recording::forwarded);
+    if length == BodyLength::None {
+        flow.copy(length, &[], true);
+    }
     let mut freshness = Freshness::Any;
     loop {
         let lent = flow.route.upstream.lend(freshness).await.map_err(fault_of_lend)?;
@@ -423,7 +426,7 @@ fn switches_as_asked(
 fn keep(flow: &Flow<'_>, connection: Box<Http1>) {
     let sent = connection.writer.queued() == 0 && !connection.writer.unfinished();
     if connection.keepable && sent && connection.reader.body_done() {
-        connection.keep(&flow.route.upstream);
+        connection.keep(flow.route.upstream);
     }
 }
 

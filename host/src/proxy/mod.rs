@@ -3,16 +3,19 @@
 //! `downstream` reads requests off a connection and calls it; `forward`, `flow`, `pump` and `respond`
 //! are the way to the upstream and back; `reply` is the table of faults.
 
+pub mod admit;
 pub mod downstream;
 pub mod ends;
 pub mod flow;
 pub mod forward;
+pub mod mirror;
 pub mod pump;
 pub mod record;
 pub mod reply;
 pub mod respond;
 pub mod route;
 pub mod service;
+pub mod split;
 pub mod timer;
 pub mod tunnel;
 

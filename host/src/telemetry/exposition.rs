@@ -7,7 +7,7 @@ use super::filter_stats::Decision;
 use super::handshakes::{HandshakeResult, HandshakeVersion};
 use super::histogram::{BOUNDS, Distribution, Histogram};
 use super::metrics::Live;
-use super::{counters, metrics::Metrics, rollout};
+use super::{counters, metrics::Metrics, mirror, overload, rollout};
 use crate::chain::{FailureKind, Hook};
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, MetricEncoder, NoLabelSet, text};
@@ -43,6 +43,8 @@ impl Collector for View {
         process(&mut out, &self.0)?;
         listeners(&mut out, &live)?;
         routes(&mut out, &live)?;
+        mirror::encode(&mut out, &live)?;
+        overload::encode(&mut out, &live)?;
         upstreams(&mut out, &live)?;
         certificates(&mut out, &live)?;
         filter_calls(&mut out, &live)?;
@@ -293,7 +295,7 @@ pub(super) fn counter(family: &mut MetricEncoder, labels: Labels, value: u64) ->
     family.encode_family(&labels)?.encode_counter::<NoLabelSet, _, u64>(&value, None)
 }
 
-fn gauge(family: &mut MetricEncoder, labels: Labels, value: u64) -> Result<(), Error> {
+pub(super) fn gauge(family: &mut MetricEncoder, labels: Labels, value: u64) -> Result<(), Error> {
     family.encode_family(&labels)?.encode_gauge(&value)
 }
 
