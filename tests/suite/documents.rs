@@ -13,6 +13,7 @@ fn every_limit_is_documented_with_its_default() {
         let bounded = [
             "listener.limits.",
             "listener.overload.",
+            "listener.pass.",
             "listener.route.mirror.",
             "runtime.overload.",
             "upstream.NAME.limits.",

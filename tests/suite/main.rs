@@ -26,6 +26,7 @@ mod malformed;
 mod mirror;
 mod overload;
 mod parity;
+mod pass;
 mod peers;
 mod poison;
 mod quarantine;

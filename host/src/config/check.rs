@@ -22,6 +22,7 @@ use super::model::{
     AccessLog, AccessLogDestination, Config, Endpoint, Listener, Protocol, Route, Runtime, Upstream,
 };
 use super::overload;
+use super::pass;
 use super::problems::{Context, Span};
 use super::reader::{TableReader, Text};
 use super::rollout;
@@ -204,7 +205,7 @@ fn read_listener(
     let limits_table = table.table("limits");
     let limits = ListenerLimits::read(&limits_table);
     check_listener_limits(&limits_table, &limits);
-    let overload = overload::read(table);
+    let (overload, pass) = (overload::read(table), pass::read(table));
 
     let listener_name = name.map(|name| name.value);
     let route_tables = table.tables("route");
@@ -224,7 +225,8 @@ fn read_listener(
     let complete = routes.len() == route_tables.len();
     let name: Arc<str> = listener_name?.into();
     let address = address?;
-    complete.then_some(Listener { name, address, trusted_proxies, tls, limits, overload, routes })
+    let listener = Listener { name, address, trusted_proxies, tls, limits, overload, pass, routes };
+    complete.then_some(listener)
 }
 
 fn check_listener_limits(table: &TableReader<'_, '_>, limits: &ListenerLimits) {

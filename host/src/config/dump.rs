@@ -18,6 +18,7 @@ use super::model::{
     RateLimitGrant, Rollout, Route, Runtime, Split, Upstream,
 };
 use super::overload;
+use super::pass;
 use super::rollout::judge_limits;
 use super::tls::{
     dump_listener as dump_listener_tls, dump_patterns, dump_upstream as dump_upstream_tls,
@@ -138,7 +139,7 @@ fn dump_access_log(access_log: &AccessLog) -> Value {
 }
 
 fn dump_listener(config: &Config, listener: &Listener) -> Value {
-    let Listener { name, address, trusted_proxies, tls, limits, overload, routes } = listener;
+    let Listener { name, address, trusted_proxies, tls, limits, overload, pass, routes } = listener;
     let trusted: Vec<String> = trusted_proxies.iter().map(ToString::to_string).collect();
     let routes: Vec<Value> = routes.iter().map(|route| dump_route(config, route)).collect();
     let mut value = json!({
@@ -153,6 +154,9 @@ fn dump_listener(config: &Config, listener: &Listener) -> Value {
     }
     if let Some(overload) = overload {
         value["overload"] = overload::dump(overload);
+    }
+    if let Some(pass) = pass {
+        value["pass"] = pass::dump(pass);
     }
     value
 }

@@ -17,6 +17,7 @@ use super::limits::{
 };
 use super::mirror::MIRROR;
 use super::overload::OVERLOAD;
+use super::pass::PASS;
 use super::spec::Presence::{Optional, Required};
 use super::spec::{Key, Kind, Limit, Presence, Table, Unit};
 use super::tls::keys::{LISTENER_TLS, UPSTREAM_TLS};
@@ -255,6 +256,12 @@ const LISTENER: Table = Table {
             Optional,
             Kind::Table(&OVERLOAD),
             "How many requests may be under way at once. Without it: as many as come.",
+        ),
+        key(
+            "pass",
+            Optional,
+            Kind::Table(&PASS),
+            "Lets requests for hosts that no route names go to the host itself. Without it: 404.",
         ),
         key(
             "route",

@@ -22,6 +22,7 @@ mod matches;
 mod mirror;
 mod model;
 mod overload;
+mod pass;
 mod positions;
 mod problems;
 mod reader;
@@ -64,6 +65,7 @@ pub use self::model::{
     PathMatch, Protocol, RateLimitGrant, Rollout, Route, Runtime, Split, Token, Upload, Upstream,
 };
 pub use self::overload::Overload;
+pub use self::pass::Pass;
 pub use self::schema::schema;
 
 use self::diagnostic::SourceText;

@@ -22,6 +22,7 @@ use super::dump::Secrets;
 use super::limits::{CompileLimits, ListenerLimits, UpstreamLimits};
 use super::mirror::Mirror;
 use super::overload::Overload;
+use super::pass::Pass;
 use super::tls::{ListenerTls, UpstreamTls};
 use crate::http::PeerPattern;
 use crate::rollout::{Plan, Sticky};
@@ -172,6 +173,8 @@ pub struct Listener {
     pub limits: ListenerLimits,
     /// Requests under way at once; none: as many as come.
     pub overload: Option<Overload>,
+    /// What becomes of requests for hosts that no route names; none: 404.
+    pub pass: Option<Pass>,
     /// In file order; the first that matches takes the request. At least one.
     pub routes: Vec<Route>,
 }

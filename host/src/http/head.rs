@@ -77,6 +77,9 @@ pub struct RequestHead {
     pub method: Method,
     /// Of the downstream connection, unless a trusted proxy or a filter says otherwise.
     pub scheme: Scheme,
+    /// What the client's target said, where it said one. Decides nothing but what is not sent in plain
+    /// text.
+    pub asked_scheme: Scheme,
     /// Host and optional port, checked; empty only in HTTP/1.0 without `Host`.
     pub authority: String,
     /// Path and query in origin form, or `*`.
@@ -108,6 +111,7 @@ impl RequestHead {
     pub fn clear(&mut self) {
         self.method = Method::GET;
         self.scheme = Scheme::Http;
+        self.asked_scheme = Scheme::Http;
         self.authority.clear();
         self.target.clear();
         self.protocol = Protocol::Http11;

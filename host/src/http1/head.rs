@@ -9,7 +9,7 @@ use super::framing::Hops;
 use super::limits::HeadLimits;
 use super::scan::{self, Scan, ScanError};
 use crate::http::fields::is_token;
-use crate::http::{BodyLength, Protocol, RequestHead, ResponseHead, edit};
+use crate::http::{BodyLength, Protocol, RequestHead, ResponseHead, Scheme, edit};
 use http::Method;
 
 /// How a request sits on its connection.
@@ -181,6 +181,9 @@ fn absolute_target(target: &str, head: &mut RequestHead) -> Result<(), HeadError
     let (authority, path) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
     if !edit::is_authority(authority) {
         return Err(HeadError::Target);
+    }
+    if scheme.eq_ignore_ascii_case("https") {
+        head.asked_scheme = Scheme::Https;
     }
     head.authority.push_str(authority);
     match (path, &head.method) {

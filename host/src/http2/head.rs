@@ -140,6 +140,7 @@ fn read_target(
         Some("https") => head.scheme = Scheme::Https,
         Some(_) => return Err(HeadError::Malformed("the scheme is not `http` or `https`")),
     }
+    head.asked_scheme = head.scheme;
     let target = uri.path_and_query().map_or("", |target| target.as_str());
     if target.len() > limits.target_bytes {
         return Err(HeadError::TargetTooLong);

@@ -9,6 +9,7 @@ pub mod ends;
 pub mod flow;
 pub mod forward;
 pub mod mirror;
+pub mod pass;
 pub mod pump;
 pub mod record;
 pub mod reply;

@@ -186,6 +186,10 @@ fn is_upstreams(fault: Fault) -> bool {
         | Fault::MethodNotOffered
         | Fault::VersionNotOffered
         | Fault::NoRoute
+        | Fault::DnsTimeout
+        | Fault::DnsError
+        | Fault::AddressProhibited
+        | Fault::Loop
         | Fault::FilterFailed
         | Fault::Overload
         | Fault::ResponseWriteTimeout

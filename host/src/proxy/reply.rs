@@ -33,6 +33,14 @@ pub enum Fault {
     VersionNotOffered,
     /// No route of the listener matches.
     NoRoute,
+    /// The host that a request is passed on to was not looked up within `resolve_timeout`.
+    DnsTimeout,
+    /// The host that a request is passed on to has no address.
+    DnsError,
+    /// The host that a request is passed on to has an address that it may not go to.
+    AddressProhibited,
+    /// The request has come through too many sidecars to be passed on.
+    Loop,
     /// Every endpoint of the upstream is out of use.
     NoEndpoint,
     /// The upstream refused the connection.
@@ -92,7 +100,7 @@ pub struct Row {
 
 impl Fault {
     /// Every fault.
-    pub const ALL: [Fault; 31] = [
+    pub const ALL: [Fault; 35] = [
         Fault::RequestMalformed,
         Fault::TargetTooLong,
         Fault::RequestHeadTooLarge,
@@ -104,6 +112,10 @@ impl Fault {
         Fault::MethodNotOffered,
         Fault::VersionNotOffered,
         Fault::NoRoute,
+        Fault::DnsTimeout,
+        Fault::DnsError,
+        Fault::AddressProhibited,
+        Fault::Loop,
         Fault::NoEndpoint,
         Fault::UpstreamRefused,
         Fault::UpstreamConnectTimeout,
@@ -163,6 +175,12 @@ impl Fault {
                 closes(505, "http_request_error", "The HTTP version is not offered here.")
             }
             Fault::NoRoute => keeps(404, "destination_not_found", "No route matches the request."),
+            Fault::DnsTimeout => keeps(504, "dns_timeout", "The host was not looked up in time."),
+            Fault::DnsError => keeps(502, "dns_error", "The host was not found."),
+            Fault::AddressProhibited => {
+                keeps(502, "destination_ip_prohibited", "The host is not to be reached from here.")
+            }
+            Fault::Loop => keeps(502, "proxy_loop_detected", "The request goes in circles."),
             Fault::NoEndpoint => Row {
                 retry_after: Some(1),
                 ..keeps(503, "destination_unavailable", "No endpoint is available.")

@@ -2,6 +2,8 @@
 //! chains, while another one is tried on a share of the requests. `split` knows which upstream.
 
 use super::mirror::Mirror;
+use super::pass::Passing;
+use super::reply::Fault;
 use super::split::{Destination, field};
 use crate::chain::{Chain, Exchange, Members};
 use crate::config::{self, ListenerLimits};
@@ -43,6 +45,8 @@ pub struct Listener {
     pub unrouted: Arc<RouteStats>,
     /// In file order.
     pub routes: Vec<Route>,
+    /// What passes on requests for hosts that no route names; none: they get 404.
+    pub passing: Option<Passing>,
 }
 
 /// A route of one generation, as one worker sees it.
@@ -123,13 +127,33 @@ impl Listener {
     }
 }
 
+impl Listener {
+    /// The route of a request that none of `routes` takes: to the host that it names, if that is one of
+    /// its own and no route's.
+    ///
+    /// # Errors
+    /// It is not passed on.
+    pub async fn pass(&self, head: &RequestHead) -> Result<Rc<Route>, Fault> {
+        let passing = self.passing.as_ref().ok_or(Fault::NoRoute)?;
+        if self.routes.iter().any(|route| matches_host(&route.config, head)) {
+            return Err(Fault::NoRoute);
+        }
+        passing.route(head).await
+    }
+}
+
+/// Does the host match? A route that names none takes any.
+fn matches_host(route: &config::Route, head: &RequestHead) -> bool {
+    route.hosts.is_empty() || {
+        let host = host_of(&head.authority).to_ascii_lowercase();
+        route.hosts.iter().any(|expected| expected.matches(&host))
+    }
+}
+
 fn matches(route: &config::Route, head: &RequestHead, peer: Option<&PeerIdentity>) -> bool {
     route.path.matches(head.path())
         && (route.methods.is_empty() || route.methods.contains(&head.method))
-        && (route.hosts.is_empty() || {
-            let host = host_of(&head.authority).to_ascii_lowercase();
-            route.hosts.iter().any(|expected| expected.matches(&host))
-        })
+        && matches_host(route, head)
         && route.headers.iter().all(|expected| {
             Name::parse(expected.name.as_str().as_bytes()).is_ok_and(|name| {
                 head.fields.get_all(name).any(|value| expected.value.matches(value))

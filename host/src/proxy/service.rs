@@ -53,10 +53,20 @@ pub async fn serve(
     let identity = identity.map(|identity| &**identity);
     forwarding::mark_request(&mut exchange.request, peer, identity, &listener.trusted_proxies);
 
-    let Some(route) = listener.route(&exchange.request, identity) else {
-        responder.closes(body.is_unread());
-        let sent = refuse(exchange, Fault::NoRoute, &mut responder).await;
-        return record.unrouted(listener, exchange, Fault::NoRoute, sent, started);
+    let passed;
+    let route = match listener.route(&exchange.request, identity) {
+        Some(route) => route,
+        None => match listener.pass(&exchange.request).await {
+            Ok(route) => {
+                passed = route;
+                &*passed
+            }
+            Err(fault) => {
+                responder.closes(body.is_unread());
+                let sent = refuse(exchange, fault, &mut responder).await;
+                return record.unrouted(listener, exchange, fault, sent, started);
+            }
+        },
     };
     exchange.route = route.config.name.clone();
     let active = record.begin(route);

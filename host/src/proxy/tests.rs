@@ -115,6 +115,7 @@ fn listener(filters: Vec<Scripted>, address: SocketAddr) -> (Listener, Records) 
         },
         limits,
         admission: Admission::default(),
+        passing: None,
         http2_limits: Rc::new(Http2Limits::default()),
         stats: metrics.listener("inbound"),
         unrouted: metrics.route("inbound", "-"),

@@ -10,6 +10,7 @@ use crate::http1::HeadLimits;
 use crate::http2::Http2Limits;
 use crate::overload::Admission;
 use crate::proxy::mirror::Mirror;
+use crate::proxy::pass::{Passing, route_name};
 use crate::proxy::route::{Listener, Route, Side, Way};
 use crate::proxy::split::Destination;
 use crate::rollout::{Arm, Choice};
@@ -34,7 +35,7 @@ impl View {
     pub(super) fn new(
         snapshot: &Snapshot,
         instances: Instances,
-        endpoints: &Endpoints,
+        endpoints: &Rc<Endpoints>,
         shared: &Shared,
     ) -> Self {
         let Shared { metrics, limiters, .. } = shared;
@@ -78,6 +79,11 @@ impl View {
             ),
             process: process.clone(),
         };
+        let passing = |pass: &config::Pass, listener: &str| {
+            let name = route_name(listener);
+            let stats = (metrics.route(listener, &name), metrics.upstream(&name));
+            Passing::new(pass.clone(), listener, stats, endpoints.clone(), worker)
+        };
         let listener = |(at, config): (usize, &config::Listener)| Listener {
             name: config.name.clone(),
             generation: snapshot.generation,
@@ -92,6 +98,7 @@ impl View {
                 .collect(),
             limits: config.limits.clone(),
             admission: admission(config),
+            passing: config.pass.as_ref().map(|pass| passing(pass, &config.name)),
         };
         let listeners = snapshot.config.listeners.iter().enumerate();
         View {
