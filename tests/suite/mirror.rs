@@ -1,5 +1,5 @@
-//! Copies of requests go to a second upstream, and whatever becomes of them there is no matter to the
-//! requests.
+//! Copies of requests go to a second upstream, and whatever becomes of them there is no matter to
+//! the requests.
 
 use bytes::Bytes;
 use http::HeaderMap;

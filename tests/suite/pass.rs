@@ -1,4 +1,5 @@
-//! Requests for hosts that no route names get 404, or go to the host itself where the listener says so.
+//! Requests for hosts that no route names get 404, or go to the host itself where the listener says
+//! so.
 
 use pillion_tests::client::full;
 use pillion_tests::{Origin, Sidecar};

@@ -1,8 +1,8 @@
-//! A limit that follows the times of answers: it grows while they are as always, and shrinks as they
-//! grow, since then something behind it has begun to queue.
+//! A limit that follows the times of answers: it grows while they are as always, and shrinks as
+//! they grow, since then something behind it has begun to queue.
 //!
-//! After Gradient2 of Netflix's concurrency-limits (2018): the ratio of the time over the long run to
-//! that of the last moments is the slope by which the limit moves. Pure: time is an argument.
+//! After Gradient2 of Netflix's concurrency-limits (2018): the ratio of the time over the long run
+//! to that of the last moments is the slope by which the limit moves. Pure: time is an argument.
 
 use std::time::Duration;
 use tokio::time::Instant;
@@ -53,7 +53,8 @@ impl Gradient {
         self.limit as usize
     }
 
-    /// An answer has taken `time`, while `running` requests were under way. The limit, if it has moved.
+    /// An answer has taken `time`, while `running` requests were under way. The limit, if it has
+    /// moved.
     pub(super) fn sample(&mut self, now: Instant, time: Duration, running: usize) -> Option<usize> {
         let fresh = || Window { since: now, samples: 0, sum: Duration::ZERO, running_max: 0 };
         let window = self.window.get_or_insert_with(fresh);

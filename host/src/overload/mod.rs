@@ -1,9 +1,9 @@
-//! How many requests may be under way at once, and what becomes of those beyond: they wait a little, in
-//! a bounded queue, or are turned away.
+//! How many requests may be under way at once, and what becomes of those beyond: they wait a
+//! little, in a bounded queue, or are turned away.
 //!
-//! Exact over all workers: one lock, taken where a request begins and ends, and only where a limit is
-//! set. A limit outlives generations as long as they name it, so that requests of the one before count
-//! too. `gradient` moves the limit by the times of answers. Knows no HTTP.
+//! Exact over all workers: one lock, taken where a request begins and ends, and only where a limit
+//! is set. A limit outlives generations as long as they name it, so that requests of the one before
+//! count too. `gradient` moves the limit by the times of answers. Knows no HTTP.
 
 mod gradient;
 
@@ -163,7 +163,8 @@ impl Limiter {
     }
 }
 
-/// What moves the limit, if anything does, and the limit that holds at first: close to that `before`.
+/// What moves the limit, if anything does, and the limit that holds at first: close to that
+/// `before`.
 fn adaptive(policy: &config::Overload, before: Option<usize>) -> (Option<Gradient>, usize) {
     if !policy.adaptive {
         return (None, policy.requests_max);

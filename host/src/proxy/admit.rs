@@ -1,4 +1,5 @@
-//! Lets requests in: at once where nothing limits how many may be under way, else when there is a place.
+//! Lets requests in: at once where nothing limits how many may be under way, else when there is a
+//! place.
 //!
 //! What the limits are, and who is next, `overload` knows.
 

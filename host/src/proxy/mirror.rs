@@ -1,8 +1,9 @@
 //! Copies of a share of a route's requests, sent to a second upstream whose answers nobody reads.
 //!
-//! A copy is what was forwarded: the head after the hooks, and the body as far as it is small enough to
-//! be kept. It is sent once the request is whole, by a task of its own, so that the request neither
-//! waits for it nor hears of it. No more than `requests_max` are under way on a worker.
+//! A copy is what was forwarded: the head after the hooks, and the body as far as it is small
+//! enough to be kept. It is sent once the request is whole, by a task of its own, so that the
+//! request neither waits for it nor hears of it. No more than `requests_max` are under way on a
+//! worker.
 
 use super::ends::{Sink, Source};
 use crate::chain::Exchange;

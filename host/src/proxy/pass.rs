@@ -1,9 +1,9 @@
-//! Requests for hosts that no route names, on their way to the host itself: as a forward proxy does it,
-//! in plain HTTP.
+//! Requests for hosts that no route names, on their way to the host itself: as a forward proxy does
+//! it, in plain HTTP.
 //!
-//! Names are looked up off the worker, in bounded time, and a request goes only to addresses that were
-//! checked: none of this host and its networks unless the configuration says so. What was looked up is
-//! kept for a while, with its connections.
+//! Names are looked up off the worker, in bounded time, and a request goes only to addresses that
+//! were checked: none of this host and its networks unless the configuration says so. What was
+//! looked up is kept for a while, with its connections.
 
 use super::reply::Fault;
 use super::route::{Route, Way};
@@ -25,12 +25,13 @@ use tokio::time::Instant;
 
 /// How long what was looked up is used: the system's resolver does not tell how long it holds.
 pub const LOOKED_UP_TIME: Duration = Duration::from_secs(30);
-/// Names looked up at one time, by each listener on each worker. One whose time is up keeps its place
-/// until the resolver gives up.
+/// Names looked up at one time, by each listener on each worker. One whose time is up keeps its
+/// place until the resolver gives up.
 pub const LOOKUPS_MAX: usize = 8;
 /// Addresses of one host that are used.
 pub const ADDRESSES_MAX: usize = 16;
-/// Sidecars that a request may have come through, by its `via`, before it is taken to go in circles.
+/// Sidecars that a request may have come through, by its `via`, before it is taken to go in
+/// circles.
 pub const HOPS_MAX: usize = 8;
 
 /// What passes on requests of one listener, on one worker.
@@ -166,7 +167,8 @@ pub fn route_name(listener: &str) -> String {
     format!("{listener}/pass")
 }
 
-/// Looks a name up on a thread for waiting. The place of a lookup is taken until the resolver is done.
+/// Looks a name up on a thread for waiting. The place of a lookup is taken until the resolver is
+/// done.
 async fn resolve(lookups: Arc<Semaphore>, host: String, port: u16) -> io::Result<Vec<SocketAddr>> {
     let place = lookups.acquire_owned().await.map_err(io::Error::other)?;
     let looking_up = tokio::task::spawn_local(async move {
@@ -187,15 +189,16 @@ fn place(authority: &str) -> Option<(String, u16)> {
     (!host.is_empty()).then(|| (host.to_ascii_lowercase(), port))
 }
 
-/// Did the request come through too many sidecars? One that passes requests on to itself would do so
-/// for ever.
+/// Did the request come through too many sidecars? One that passes requests on to itself would do
+/// so for ever.
 fn has_come_around(head: &RequestHead) -> bool {
     const VIA: Name<'static> = Name::known("via");
     let hops = head.fields.get_all(VIA).flat_map(|line| line.split(|byte| *byte == b','));
     hops.filter(|hop| hop.trim_ascii().ends_with(b" pillion")).count() > HOPS_MAX
 }
 
-/// Is it an address that the whole internet reaches? By the registries of IANA for special purposes.
+/// Is it an address that the whole internet reaches? By the registries of IANA for special
+/// purposes.
 fn is_public(address: IpAddr) -> bool {
     match address {
         IpAddr::V4(address) => is_public_v4(address),

@@ -1,10 +1,11 @@
 //! Which of a route's upstreams gets a request, by weight.
 //!
-//! Every upstream of a split draws a number for the request's lot, divided by its weight; the smallest
-//! wins (weighted rendezvous hashing: an exponential race, so that the shares are exactly those of the
-//! weights). What is drawn depends on the lot and the upstream's name alone. So when weights change, a
-//! lot moves only to an upstream whose weight has grown in relation to that of the one it leaves;
-//! cutting one range into pieces would promise that of two upstreams, and not of three.
+//! Every upstream of a split draws a number for the request's lot, divided by its weight; the
+//! smallest wins (weighted rendezvous hashing: an exponential race, so that the shares are exactly
+//! those of the weights). What is drawn depends on the lot and the upstream's name alone. So when
+//! weights change, a lot moves only to an upstream whose weight has grown in relation to that of
+//! the one it leaves; cutting one range into pieces would promise that of two upstreams, and not of
+//! three.
 
 use crate::chain::Exchange;
 use crate::config;
@@ -16,8 +17,8 @@ use std::hash::{BuildHasher, RandomState};
 use std::rc::Rc;
 use std::sync::LazyLock;
 
-/// Key of all splits of the process, the same in every generation and on every worker: a client stays
-/// where it is over reloads, and cannot choose where that is.
+/// Key of all splits of the process, the same in every generation and on every worker: a client
+/// stays where it is over reloads, and cannot choose where that is.
 static SALT: LazyLock<RandomState> = LazyLock::new(RandomState::new);
 
 /// Where a route leads.
@@ -48,8 +49,8 @@ struct Weighted {
 }
 
 impl Destination {
-    /// On one worker, whose view of all upstreams is `upstreams`. `route`: the names of the listener and
-    /// of the route.
+    /// On one worker, whose view of all upstreams is `upstreams`. `route`: the names of the
+    /// listener and of the route.
     pub fn new(
         config: &config::Destination,
         upstreams: &[Rc<Upstream>],

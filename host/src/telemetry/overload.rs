@@ -1,5 +1,5 @@
-//! What a limit on requests under way has come to: the limit, what is under way and waits, and what was
-//! turned away.
+//! What a limit on requests under way has come to: the limit, what is under way and waits, and what
+//! was turned away.
 //!
 //! Written under the limit's own lock, or seldom: not sharded.
 
