@@ -16,6 +16,7 @@ use crate::snapshot::Shared;
 use crate::telemetry::sink::Destination;
 use crate::telemetry::tracing_setup::{self, LogError, Logging};
 use crate::telemetry::{AccessLog, Metrics};
+use crate::upstream::States;
 use crate::wasm::CacheError;
 use crate::worker;
 use arc_swap::ArcSwap;
@@ -141,6 +142,7 @@ pub fn run(options: Options) -> Result<ExitCode, StartError> {
         published: watch::Sender::new(1),
         metrics,
         access_log: access_log.clone(),
+        upstreams: States::default(),
         connections: AtomicUsize::new(0),
         connections_max: config.runtime.connections_max.unwrap_or_else(connections_default),
         shutdown,

@@ -7,6 +7,7 @@
 use crate::config::Config;
 use crate::shutdown::Shutdown;
 use crate::telemetry::{AccessLog, Metrics};
+use crate::upstream::States;
 use crate::wasm::{Prepared, WasmFilter};
 use arc_swap::ArcSwap;
 use std::net::{SocketAddr, TcpListener};
@@ -80,6 +81,8 @@ pub struct Shared {
     pub published: watch::Sender<u64>,
     /// Counters, merged when they are read.
     pub metrics: Arc<Metrics>,
+    /// What the workers know together of upstreams.
+    pub upstreams: States,
     /// None where there is no access log.
     pub access_log: Option<Arc<AccessLog>>,
     /// Downstream connections of all workers.

@@ -220,7 +220,9 @@ impl Worker {
             .zip(&snapshot.addresses)
             .map(|(config, addresses)| {
                 let stats = metrics.upstream(&config.name);
-                Rc::new(Upstream::new(config, addresses, &self.endpoints, stats, self.index))
+                let state = self.shared.upstreams.of(&config.name, addresses, &stats);
+                let endpoints = &self.endpoints;
+                Rc::new(Upstream::new(config, addresses, endpoints, state, stats, self.index))
             })
             .collect();
         let route = |listener: &str, config: &config::Route| Route {

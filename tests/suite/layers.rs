@@ -18,7 +18,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("wasm", &["capability", "chain", "http", "private", "telemetry"]),
     ("upstream", &["config", "http1", "http2", "io", "telemetry"]),
     ("rollout", &["private", "telemetry"]),
-    ("snapshot", &["config", "rollout", "shutdown", "telemetry", "wasm"]),
+    ("snapshot", &["config", "rollout", "shutdown", "telemetry", "upstream", "wasm"]),
     (
         "proxy",
         &[

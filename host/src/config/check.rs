@@ -22,6 +22,7 @@ use super::model::{
 };
 use super::problems::{Context, Span};
 use super::reader::{TableReader, Text};
+use super::upstream;
 use super::words::did_you_mean;
 
 /// The configuration, if enough of it is usable to build one. Whether it may be used, the context
@@ -340,9 +341,10 @@ fn read_upstream(name: &Text, table: &TableReader<'_, '_>) -> Option<Upstream> {
         "h2c" => Protocol::Http2,
         _ => Protocol::Http1,
     };
+    let policy = upstream::read::policy(table);
     let limits = UpstreamLimits::read(&table.table("limits"));
     let name: Arc<str> = name.value.as_str().into();
-    table.has("endpoints").then_some(Upstream { name, endpoints, protocol, limits })
+    table.has("endpoints").then_some(Upstream { name, endpoints, protocol, policy, limits })
 }
 
 fn read_endpoint(table: &TableReader<'_, '_>, text: &Text) -> Option<Endpoint> {

@@ -139,13 +139,16 @@ fn dump_route(config: &Config, route: &Route) -> Value {
 }
 
 fn dump_upstream(upstream: &Upstream) -> Value {
-    let Upstream { name: _, endpoints, protocol, limits } = upstream;
+    let Upstream { name: _, endpoints, protocol, policy, limits } = upstream;
     let endpoints: Vec<String> = endpoints.iter().map(ToString::to_string).collect();
     let protocol = match protocol {
         Protocol::Http1 => "http1",
         Protocol::Http2 => "h2c",
     };
-    json!({ "endpoints": endpoints, "protocol": protocol, "limits": limits.dump() })
+    let mut value =
+        json!({ "endpoints": endpoints, "protocol": protocol, "limits": limits.dump() });
+    super::upstream::dump(policy, &mut value);
+    value
 }
 
 fn dump_filter(filter: &Filter) -> Value {

@@ -5,12 +5,13 @@
 
 use super::limits::{
     CHAIN_FILTERS_MAX, CONNECTIONS, CompileLimits, DRAIN_TIMEOUT, ENDPOINTS_MAX, FILTERS_MAX,
-    FilterLimits, KvGrant, LISTENERS_MAX, ListenerLimits, MATCH_VALUES_MAX, RATE_LIMIT_KEYS,
-    RATE_LIMIT_PER, RATE_LIMIT_REQUESTS, ROUTES_MAX, TRUSTED_PROXIES_MAX, UPSTREAMS_MAX,
-    UpstreamLimits, WORKERS,
+    FilterLimits, KvGrant, LISTENERS_MAX, ListenerLimits, MATCH_VALUES_MAX, Outlier,
+    RATE_LIMIT_KEYS, RATE_LIMIT_PER, RATE_LIMIT_REQUESTS, ROUTES_MAX, SLOW_START,
+    TRUSTED_PROXIES_MAX, UPSTREAMS_MAX, UpstreamLimits, WORKERS,
 };
 use super::spec::Presence::{Optional, Required};
 use super::spec::{Key, Kind, Presence, Table};
+use super::upstream::keys::{HEALTH, RETRY};
 
 /// Where the admin listener is unless the file says otherwise.
 pub const ADMIN_ADDRESS_DEFAULT: &str = "127.0.0.1:9901";
@@ -223,8 +224,8 @@ const MATCH: Table = Table {
     ],
 };
 
-const UPSTREAM: Table = Table {
-    doc: "Servers that answer requests, in turn.",
+pub(super) const UPSTREAM: Table = Table {
+    doc: "Servers that answer requests.",
     keys: &[
         key(
             "endpoints",
@@ -237,6 +238,48 @@ const UPSTREAM: Table = Table {
             Optional,
             Kind::Choice { values: &["http1", "h2c"], default: "http1" },
             "What they speak: `http1`, or `h2c` for HTTP/2 without TLS, which gRPC needs.",
+        ),
+        key(
+            "balance",
+            Optional,
+            Kind::Choice {
+                values: &["round_robin", "least_request", "p2c_ewma", "maglev"],
+                default: "round_robin",
+            },
+            "Which of them is next: each in its turn, the less loaded of two that are drawn, the \
+             one of two that is expected to answer sooner, or always the same one for a key.",
+        ),
+        key(
+            "hash_key",
+            Optional,
+            Kind::Text { default: None },
+            "The key of `maglev`: `client`, or a field, as in `header:x-user`. Without it: \
+             `client`.",
+        ),
+        key(
+            "slow_start",
+            Optional,
+            Kind::Limit(SLOW_START),
+            "Time for which an endpoint that has come or come back gets less than its share.",
+        ),
+        key(
+            "outlier",
+            Optional,
+            Kind::Table(&Outlier::TABLE),
+            "When an endpoint is left out for a while because of how it answers. Without it: never.",
+        ),
+        key(
+            "retry",
+            Optional,
+            Kind::Table(&RETRY),
+            "When a request is repeated. Without it: once, when a kept connection was closed under \
+             an idempotent one.",
+        ),
+        key(
+            "health",
+            Optional,
+            Kind::Table(&HEALTH),
+            "How endpoints are asked whether they are well. Without it: they are not.",
         ),
         key(
             "limits",

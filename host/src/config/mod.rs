@@ -18,11 +18,13 @@ mod matches;
 mod model;
 mod positions;
 mod problems;
+mod ratio;
 mod reader;
 mod schema;
 mod spec;
 mod syntax;
 mod units;
+mod upstream;
 mod words;
 
 #[cfg(test)]
@@ -38,11 +40,12 @@ pub use self::dump::REDACTED;
 pub use self::filters::BUILTIN_FILTERS;
 pub use self::keys::ADMIN_ADDRESS_DEFAULT;
 pub use self::limits::{
-    BODY_CHUNK_BYTES_MAX, CHAIN_FILTERS_MAX, CONFIG_FILE_BYTES_MAX, CONFIG_KEY_PATH_BYTES_MAX,
-    CompileLimits, ENDPOINTS_MAX, FILTER_CONFIG_BYTES_MAX, FILTERS_MAX, FilterLimits, KvGrant,
-    LISTENERS_MAX, LOG_LINE_BYTES_MAX, ListenerLimits, MATCH_VALUES_MAX, NAME_BYTES_MAX,
-    NOTE_BYTES_MAX, NOTES_MAX, REFERENCED_FILE_BYTES_MAX, ROUTES_MAX, TRUSTED_PROXIES_MAX,
-    UPSTREAMS_MAX, UpstreamLimits,
+    BODY_CHUNK_BYTES_MAX, Backoff, CHAIN_FILTERS_MAX, CONFIG_FILE_BYTES_MAX,
+    CONFIG_KEY_PATH_BYTES_MAX, CompileLimits, ENDPOINTS_MAX, FILTER_CONFIG_BYTES_MAX, FILTERS_MAX,
+    FilterLimits, KvGrant, LISTENERS_MAX, LOG_LINE_BYTES_MAX, ListenerLimits, MATCH_VALUES_MAX,
+    NAME_BYTES_MAX, NOTE_BYTES_MAX, NOTES_MAX, Outlier, REFERENCED_FILE_BYTES_MAX,
+    RETRY_CONDITIONS_MAX, ROUTES_MAX, RetryBudget, TRUSTED_PROXIES_MAX, UPSTREAMS_MAX,
+    UpstreamLimits,
 };
 pub use self::model::{
     AccessLog, AccessLogDestination, Admin, Config, Endpoint, FailPolicy, Filter, FilterSource,
@@ -50,6 +53,7 @@ pub use self::model::{
     RateLimitGrant, Route, Runtime, Upstream,
 };
 pub use self::schema::schema;
+pub use self::upstream::{Balance, Check, Condition, HashKey, Health, Policy, Retry};
 
 use self::diagnostic::SourceText;
 use self::dump::Secrets;

@@ -15,6 +15,7 @@ use ipnet::IpNet;
 
 use super::dump::Secrets;
 use super::limits::{CompileLimits, FilterLimits, KvGrant, ListenerLimits, UpstreamLimits};
+use super::upstream::Policy;
 
 /// One configuration file, checked. Debug shows what `redacted` does.
 #[derive(Clone)]
@@ -215,6 +216,8 @@ pub struct Upstream {
     pub endpoints: Vec<Endpoint>,
     /// What its endpoints speak.
     pub protocol: Protocol,
+    /// How they are chosen and guarded, and when requests are repeated.
+    pub policy: Policy,
     /// Bounds on connections and answers.
     pub limits: UpstreamLimits,
 }

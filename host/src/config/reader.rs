@@ -12,6 +12,7 @@ use toml::de::{DeInteger, DeTable, DeValue};
 
 use super::expand::Syntax;
 use super::problems::{Context, Span};
+use super::ratio::{self, RatioError};
 use super::spec::{Key, Kind, Limit, Presence, Table, Unit};
 use super::units::{UnitError, parse_duration, parse_size};
 use super::words::{did_you_mean, join, name_problem, quoted, shortened};
@@ -43,6 +44,15 @@ enum NoNumber {
     Malformed,
     /// Its references could not be replaced, which is reported.
     Reported,
+}
+
+impl From<RatioError> for NoNumber {
+    fn from(error: RatioError) -> Self {
+        match error {
+            RatioError::Negative => NoNumber::Negative,
+            RatioError::Malformed => NoNumber::Malformed,
+        }
+    }
 }
 
 /// A table, present or not. Where it is not, every key has its default.
@@ -213,7 +223,12 @@ impl<'c, 't> TableReader<'c, 't> {
         self.size(name)
     }
 
-    /// Microseconds, bytes or a count, within the range; none: absent and without a default, or
+    /// A limit with a default, in thousandths.
+    pub(super) fn ratio(&self, name: &str) -> usize {
+        self.size(name)
+    }
+
+    /// Microseconds, bytes, a count or thousandths, within the range; none: absent and without a default, or
     /// unusable.
     pub(super) fn limit(&self, name: &str) -> Option<u64> {
         let Kind::Limit(limit) = self.kind(name) else { unreachable_kind(name) };
@@ -223,6 +238,7 @@ impl<'c, 't> TableReader<'c, 't> {
             Unit::Duration => ("a duration", "`us`, `ms`, `s`, `m`, `h`"),
             Unit::Size => ("a size", "`B`, `KiB`, `MiB`, `GiB`"),
             Unit::Count => ("a whole number", ""),
+            Unit::Ratio => ("a number with at most three decimals", ""),
         };
         let side = match self.number(name, node, &limit) {
             Ok(value) if value < limit.min => "small",
@@ -230,7 +246,7 @@ impl<'c, 't> TableReader<'c, 't> {
             Ok(value) => return Some(value),
             Err(NoNumber::Negative) => "small",
             Err(NoNumber::Reported) => return limit.default,
-            Err(NoNumber::Malformed) if limit.unit != Unit::Count => {
+            Err(NoNumber::Malformed) if matches!(limit.unit, Unit::Duration | Unit::Size) => {
                 let message = format!("`{name}` has to be {expected}, as in \"{example}\"");
                 let help = format!("a whole number and one of {units}");
                 self.context.error(node.span(), message, help);
@@ -402,13 +418,23 @@ impl<'c, 't> TableReader<'c, 't> {
                 None if number.as_str().starts_with('-') => Err(NoNumber::Negative),
                 None => Ok(u64::MAX),
             },
+            (DeValue::Integer(number), Unit::Ratio) => Ok(ratio::parse(number.as_str())?),
+            (DeValue::Float(number), Unit::Ratio) => Ok(ratio::parse(number.as_str())?),
+            (DeValue::String(_), Unit::Ratio) => {
+                let text = self.expanded(name, node, join(&self.path, name));
+                // As below: only one that has a reference may be a number.
+                match text.ok_or(NoNumber::Reported)? {
+                    text if text.secret => Ok(ratio::parse(&text.value)?),
+                    _ => Err(NoNumber::Malformed),
+                }
+            }
             (DeValue::String(_), unit) => {
                 let text = self.expanded(name, node, join(&self.path, name));
                 let text = text.ok_or(NoNumber::Reported)?;
                 let parsed = match unit {
                     Unit::Duration => parse_duration(&text.value),
                     Unit::Size => parse_size(&text.value),
-                    Unit::Count => Err(UnitError::NoUnit),
+                    Unit::Count | Unit::Ratio => Err(UnitError::NoUnit),
                 };
                 match parsed {
                     Ok(value) => Ok(value),

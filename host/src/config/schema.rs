@@ -114,15 +114,24 @@ fn limit(limit: &Limit) -> Value {
             { "type": "string", "pattern": format!(r"^[0-9]+ *(B|KiB|MiB|GiB)$|{reference}") },
         ] }),
         Unit::Count => json!({ "oneOf": [whole, { "type": "string", "pattern": reference }] }),
+        Unit::Ratio => json!({ "oneOf": [
+            { "type": "number", "minimum": ratio(limit.min), "maximum": ratio(limit.max) },
+            { "type": "string", "pattern": reference },
+        ] }),
     };
     let range = format!("From {} to {}.", limit.format(limit.min), limit.format(limit.max));
     let default = limit.default.map(|value| match limit.unit {
         Unit::Count => Value::from(value),
+        Unit::Ratio => ratio(value).into(),
         Unit::Duration | Unit::Size => limit.format(value).into(),
     });
     let mut schema = with_default(schema, default);
     schema["$comment"] = range.into();
     schema
+}
+
+fn ratio(thousandths: u64) -> f64 {
+    thousandths as f64 / 1e3
 }
 
 fn with_default(mut schema: Value, default: Option<impl Into<Value>>) -> Value {

@@ -130,6 +130,7 @@ impl Limit {
             Unit::Duration => super::units::format_duration(value),
             Unit::Size => super::units::format_size(value),
             Unit::Count => value.to_string(),
+            Unit::Ratio => super::ratio::format(value),
         }
     }
 }
@@ -143,4 +144,6 @@ pub(super) enum Unit {
     Size,
     /// A plain number.
     Count,
+    /// Thousandths, written as a plain number with up to three decimals.
+    Ratio,
 }

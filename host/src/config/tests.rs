@@ -148,11 +148,18 @@ fn limits() -> Vec<(String, Limit, String, String)> {
     let listener = "[[listener]]\nname = \"inbound\"\naddress = \"127.0.0.1:8080\"\n";
     let end = format!("\nroute = [{{ upstream = \"app\" }}]\n{APP}");
     let filter = "[filter.a]\nsource = \"./a.wasm\"\n";
-    let places: [(&Table, String, String); 7] = [
+    let upstream = |table: &str| format!("{}\n[upstream.app{table}]\n", with(""));
+    let places: [(&Table, String, String); 13] = [
         (&keys::RUNTIME, "[runtime]\n".to_owned(), with("")),
         (&CompileLimits::TABLE, "[runtime.compile]\n".to_owned(), with("")),
         (&ListenerLimits::TABLE, format!("{listener}limits."), end),
-        (&UpstreamLimits::TABLE, format!("{}\n[upstream.app.limits]\n", with("")), String::new()),
+        (&UpstreamLimits::TABLE, upstream(".limits"), String::new()),
+        (&keys::UPSTREAM, with(""), String::new()),
+        (&Outlier::TABLE, upstream(".outlier"), String::new()),
+        (&upstream::keys::RETRY, upstream(".retry"), String::new()),
+        (&Backoff::TABLE, upstream(".retry.backoff"), String::new()),
+        (&RetryBudget::TABLE, upstream(".retry.budget"), String::new()),
+        (&upstream::keys::HEALTH, upstream(".health"), String::new()),
         (&FilterLimits::TABLE, format!("{filter}limits."), with("")),
         (&KvGrant::TABLE, format!("{filter}grants.kv."), with("")),
         (&keys::RATE_LIMIT, format!("{filter}grants.rate-limit."), with("")),
@@ -201,7 +208,7 @@ fn every_limit_holds_below_at_and_above_its_edges() {
         for (value, accepted, side) in values {
             let Some(value) = value else { continue };
             let value = match limit.unit {
-                Unit::Count => value.to_string(),
+                Unit::Count | Unit::Ratio => limit.format(value),
                 Unit::Duration | Unit::Size => format!("{:?}", limit.format(value)),
             };
             let text = format!("{before} = {value}\n{after}");

@@ -4,9 +4,11 @@
 use super::ends::{Sink, Source};
 use super::pump::{End, Pump, PumpError, PumpLimits};
 use super::reply::Fault;
+use super::retry::Retries;
 use super::route::{Listener, Route};
 use crate::chain::{BodyPass, Direction, Exchange, LocalResponse, Passed, Progress};
 use crate::http::{BodyError, Fields, Frame, Name};
+use crate::upstream::Lease;
 use bytes::Bytes;
 use std::cell::{Cell, RefCell};
 use std::net::SocketAddr;
@@ -42,6 +44,10 @@ pub struct Flow<'a> {
     pub continue_due: Cell<bool>,
     /// A gRPC call: both directions may be silent for long.
     pub long_lived: bool,
+    /// The endpoint in use, where somebody wants to know how it does.
+    pub lease: RefCell<Option<Lease>>,
+    /// None: its requests are not repeated.
+    pub retries: Option<Box<Retries<'a>>>,
 }
 
 /// Why an exchange does not go on as it was.
@@ -98,6 +104,8 @@ impl<'a> Flow<'a> {
             awaits_continue: Cell::new(false),
             continue_due: Cell::new(false),
             long_lived,
+            lease: RefCell::default(),
+            retries: Retries::new(&route.upstream),
         }
     }
 
@@ -188,6 +196,9 @@ impl<'a> Flow<'a> {
         sink: &mut Sink<'_>,
         output: &mut Vec<Bytes>,
     ) -> Result<(), Stop> {
+        if let (Direction::Request, Some(retries)) = (direction, &self.retries) {
+            retries.keep(output);
+        }
         for bytes in output.drain(..) {
             if direction == Direction::Response {
                 self.response_bytes.set(self.response_bytes.get() + bytes.len() as u64);
@@ -205,6 +216,9 @@ impl<'a> Flow<'a> {
         trailers: Option<&Fields>,
         pump: &mut Pump<'_>,
     ) -> Result<(), Stop> {
+        if let (Direction::Request, Some(retries)) = (direction, &self.retries) {
+            retries.keep_ending(trailers);
+        }
         sink.end(trailers).map_err(|error| fault_of(direction, &error.into()))?;
         pump.drain(sink, 0).await.map_err(|error| fault_of(direction, &error))?;
         Ok(())

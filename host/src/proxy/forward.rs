@@ -3,16 +3,18 @@
 use super::ends::{Responder, Sink, Source};
 use super::flow::{Flow, Gathered, Stop};
 use super::pump::Pump;
+use super::record::is_upstreams;
 use super::reply::Fault;
 use super::respond::deliver;
+use super::retry::{grpc_status, is_idempotent};
 use super::timer::Timer;
 use super::tunnel;
 use crate::chain::{BodyPass, Direction};
-use crate::http::{BodyLength, Fields, Protocol, forwarding};
+use crate::config::{Condition, HashKey};
+use crate::http::{BodyLength, Fields, Name, Protocol, forwarding};
 use crate::http1::{self, ReadError, Reader};
 use crate::http2::{self, RequestError};
-use crate::upstream::{Connection, Freshness, Http1, LendError, Lent};
-use http::Method;
+use crate::upstream::{Connection, Freshness, Http1, LendError, Lent, Wanted, hash};
 use std::future::{Future, poll_fn};
 use std::pin::pin;
 use std::task::Poll;
@@ -49,7 +51,23 @@ enum Attempted {
     /// The upstream has switched protocols: what follows is a tunnel.
     Switched,
     /// The connection was closed before a byte of the answer; nothing was sent downstream.
-    Stale,
+    Stale(Stale),
+    /// There is an answer, after which the request is to be repeated; so long from now.
+    Again(Duration),
+}
+
+/// A connection that was closed before a byte of the answer.
+struct Stale {
+    /// It has served another request before, so that this says nothing of the endpoint.
+    reused: bool,
+    /// What that is to a repetition.
+    condition: Condition,
+}
+
+/// Why an attempt failed, and what that is to a repetition.
+struct Failed {
+    stop: Stop,
+    condition: Option<Condition>,
 }
 
 /// Takes the exchange to an upstream and back. `Err`: there is no answer to forward; unless a
@@ -62,34 +80,154 @@ pub async fn forward(
     timers: &mut Timers,
 ) -> Result<(), Stop> {
     let mut outgoing = prepare(flow, length, body, responder, timers).await?;
+    flow.route.upstream.expect();
     let mut freshness = Freshness::Any;
     loop {
-        let lent = flow.route.upstream.lend(freshness).await.map_err(fault_of_lend)?;
-        flow.endpoint.set(Some(lent.address));
-        let repeatable = length == BodyLength::None
-            && freshness == Freshness::Any
-            && lent.reused
-            && is_idempotent(&flow.exchange.borrow().request.method);
-        let attempted = match lent {
-            Lent { connection: Connection::Http1(mut connection), .. } => {
-                over_http1(flow, &mut connection, &mut outgoing, body, responder, timers).await.map(
-                    |attempted| {
-                        if let Attempted::Done = attempted {
-                            keep(flow, connection);
-                        }
-                        attempted
-                    },
-                )
+        let attempted = attempt(flow, freshness, &mut outgoing, body, responder, timers).await;
+        let failed = match attempted {
+            Ok(Attempted::Done | Attempted::Switched) => return Ok(()),
+            Ok(Attempted::Stale(Stale { reused: true, .. }))
+                if length == BodyLength::None
+                    && freshness == Freshness::Any
+                    && is_idempotent(&flow.exchange.borrow().request.method) =>
+            {
+                freshness = Freshness::New;
+                continue;
             }
-            Lent { connection: Connection::Http2(client), .. } => {
-                over_http2(flow, &client, &mut outgoing, body, responder, timers).await
+            Ok(Attempted::Again(pause)) => {
+                again(flow, pause, &mut outgoing, body, responder, &mut timers.request).await?;
+                continue;
             }
-        }?;
-        match attempted {
-            Attempted::Done | Attempted::Switched => return Ok(()),
-            Attempted::Stale if repeatable => freshness = Freshness::New,
-            Attempted::Stale => return Err(Fault::UpstreamReset.into()),
+            Ok(Attempted::Stale(Stale { condition, .. })) => {
+                Failed { stop: Fault::UpstreamReset.into(), condition: Some(condition) }
+            }
+            Err(failed) => failed,
+        };
+        let pause = failed.condition.and_then(|condition| {
+            let retries = flow.retries.as_ref()?;
+            retries.after_failure(&flow.exchange.borrow().request, condition)
+        });
+        let Some(pause) = pause else { return Err(failed.stop) };
+        again(flow, pause, &mut outgoing, body, responder, &mut timers.request).await?;
+    }
+}
+
+/// Borrows a connection and sends the request on it.
+async fn attempt(
+    flow: &Flow<'_>,
+    freshness: Freshness,
+    outgoing: &mut Outgoing,
+    body: &mut Source<'_>,
+    responder: &mut Responder<'_>,
+    timers: &mut Timers,
+) -> Result<Attempted, Failed> {
+    let upstream = &flow.route.upstream;
+    // The endpoint of the attempt before is not in use any more.
+    flow.lease.take();
+    let tried = flow.retries.as_ref().map(|retries| &retries.tried);
+    let key = upstream.hash_key.as_ref().map_or(0, |key| hash_of(flow, key));
+    let lent = upstream.lend(Wanted { freshness, key, tried }).await.map_err(|error| Failed {
+        stop: fault_of_lend(error).into(),
+        condition: error.is_endpoints().then_some(Condition::Connect),
+    })?;
+    let Lent { connection, address, reused, lease } = lent;
+    flow.endpoint.set(Some(address));
+    *flow.lease.borrow_mut() = lease;
+    let attempted = match connection {
+        Connection::Http1(mut connection) => {
+            over_http1(flow, &mut connection, outgoing, body, responder, timers).await.inspect(
+                |attempted| {
+                    if let Attempted::Done | Attempted::Again(_) = attempted {
+                        keep(flow, connection);
+                    }
+                },
+            )
         }
+        Connection::Http2(client) => {
+            over_http2(flow, &client, outgoing, body, responder, timers).await
+        }
+    };
+    conclude(flow, attempted, reused)
+}
+
+/// Tells the endpoint's lease of a failure, and what a failure is to a repetition.
+fn conclude(
+    flow: &Flow<'_>,
+    attempted: Result<Attempted, Stop>,
+    reused: bool,
+) -> Result<Attempted, Failed> {
+    let failed = || {
+        if let Some(lease) = &*flow.lease.borrow() {
+            lease.failed();
+        }
+    };
+    match attempted {
+        Ok(Attempted::Stale(stale)) => {
+            if !reused {
+                failed();
+            }
+            Ok(Attempted::Stale(Stale { reused, ..stale }))
+        }
+        Ok(attempted) => Ok(attempted),
+        Err(stop) => {
+            let Stop::Fault(fault) = stop else { return Err(Failed { stop, condition: None }) };
+            if is_upstreams(fault) {
+                failed();
+            }
+            let condition = match fault {
+                // The answer has begun.
+                _ if flow.upstream_time.get().is_some() => None,
+                Fault::UpstreamReset | Fault::UpstreamIncomplete => Some(Condition::Reset),
+                Fault::UpstreamResponseTimeout | Fault::UpstreamWriteTimeout => {
+                    Some(Condition::Timeout)
+                }
+                _ => None,
+            };
+            Err(Failed { stop, condition })
+        }
+    }
+}
+
+/// Waits before a repetition, and makes the request ready for it.
+async fn again(
+    flow: &Flow<'_>,
+    pause: Duration,
+    outgoing: &mut Outgoing,
+    body: &mut Source<'_>,
+    responder: &mut Responder<'_>,
+    timer: &mut Timer,
+) -> Result<(), Stop> {
+    // What is repeated does not keep the endpoint busy.
+    flow.lease.take();
+    let has_whole_body = flow.retries.as_ref().is_some_and(|retries| retries.has_whole_body());
+    let until = Instant::now() + pause;
+    poll_fn(|cx| {
+        let gone = responder.poll_gone(cx).is_ready()
+            || (has_whole_body && body.poll_gone(cx).is_ready())
+            || matches!(responder.poll_flush(cx), Poll::Ready(Err(_)));
+        if gone {
+            return Poll::Ready(Err(Fault::ClientGone));
+        }
+        timer.poll_expired(cx, until).map(Ok)
+    })
+    .await?;
+    if let Some(retries) = &flow.retries {
+        retries.rewind(&mut outgoing.gathered);
+    }
+    flow.request_sent.set(None);
+    Ok(())
+}
+
+/// What decides on the endpoint, where a hash does.
+fn hash_of(flow: &Flow<'_>, key: &HashKey) -> u64 {
+    let exchange = flow.exchange.borrow();
+    let field = match key {
+        HashKey::Client => None,
+        HashKey::Header(name) => Name::parse(name.as_str().as_bytes()).ok(),
+    };
+    match field.and_then(|name| exchange.request.fields.get(name)) {
+        Some(value) => hash(&[b"field ", value]),
+        None => hash(&[b"client ", exchange.client.to_string().as_bytes()]),
     }
 }
 
@@ -169,7 +307,7 @@ async fn over_http2(
     let (response, writer) = match sent {
         Ok(sent) => sent,
         Err(http2::ClientSendError::Connection(RequestError::Unprocessed)) => {
-            return Ok(Attempted::Stale);
+            return Ok(Attempted::Stale(Stale::refused()));
         }
         Err(http2::ClientSendError::Connection(error)) => {
             return Err(fault_of_request(&error).into());
@@ -263,8 +401,14 @@ async fn receive(
         Answering::Http2(_) => Protocol::Http2,
     };
     let Some((length, source)) = answer_head(flow, answering, responder, timer).await? else {
-        return Ok(Attempted::Stale);
+        return Ok(Attempted::Stale(match protocol {
+            Protocol::Http2 => Stale::refused(),
+            _ => Stale::reset(),
+        }));
     };
+    if let Some(pause) = answered(flow) {
+        return Ok(Attempted::Again(pause));
+    }
     flow.upstream_time.set(Some(flow.started.elapsed()));
     let switched = {
         let mut exchange = flow.exchange.borrow_mut();
@@ -280,6 +424,20 @@ async fn receive(
     })
 }
 
+/// The head of the answer is in the exchange: tells who wants to know. Some: the request is to be
+/// repeated after so long instead.
+fn answered(flow: &Flow<'_>) -> Option<Duration> {
+    if flow.lease.borrow().is_none() && flow.retries.is_none() {
+        return None;
+    }
+    let exchange = flow.exchange.borrow();
+    let answer = &exchange.response;
+    if let Some(lease) = &*flow.lease.borrow() {
+        lease.answered(answer.status, grpc_status(answer));
+    }
+    flow.retries.as_ref()?.after_answer(&exchange.request, answer)
+}
+
 /// The final response head goes into the exchange. None: the connection was stale.
 async fn answer_head<'s>(
     flow: &Flow<'_>,
@@ -287,7 +445,10 @@ async fn answer_head<'s>(
     responder: &mut Responder<'_>,
     timer: &mut Timer,
 ) -> Result<Option<(BodyLength, Source<'s>)>, Stop> {
-    let timeout = flow.route.upstream.limits.response_timeout;
+    let timeout = match &flow.retries {
+        Some(retries) => retries.answer_timeout(),
+        None => flow.route.upstream.limits.response_timeout,
+    };
     for _ in 0..=INTERIM_MAX {
         let head = poll_fn(|cx| {
             if flow.continue_due.take() {
@@ -423,17 +584,22 @@ fn keep(flow: &Flow<'_>, connection: Box<Http1>) {
     }
 }
 
-/// RFC 9110 section 9.2.2.
-fn is_idempotent(method: &Method) -> bool {
-    matches!(
-        *method,
-        Method::GET | Method::HEAD | Method::OPTIONS | Method::TRACE | Method::PUT | Method::DELETE
-    )
+impl Stale {
+    /// HTTP/1: nobody knows what became of the request.
+    fn reset() -> Self {
+        Stale { reused: false, condition: Condition::Reset }
+    }
+
+    /// HTTP/2: the endpoint has not begun with the request.
+    fn refused() -> Self {
+        Stale { reused: false, condition: Condition::RefusedStream }
+    }
 }
 
 fn fault_of_lend(error: LendError) -> Fault {
     match error {
         LendError::NoEndpoint => Fault::NoEndpoint,
+        LendError::Limit => Fault::UpstreamLimit,
         LendError::Refused => Fault::UpstreamRefused,
         LendError::TimedOut => Fault::UpstreamConnectTimeout,
         LendError::Unreachable => Fault::UpstreamUnreachable,

@@ -11,6 +11,7 @@ pub mod pump;
 pub mod record;
 pub mod reply;
 pub mod respond;
+pub mod retry;
 pub mod route;
 pub mod service;
 pub mod timer;

@@ -35,6 +35,8 @@ pub enum Fault {
     NoRoute,
     /// Every endpoint of the upstream is out of use.
     NoEndpoint,
+    /// The upstream has as much to do as `pending_max` or `requests_max` allow.
+    UpstreamLimit,
     /// The upstream refused the connection.
     UpstreamRefused,
     /// The upstream did not accept a connection within `connect_timeout`.
@@ -86,7 +88,7 @@ pub struct Row {
 
 impl Fault {
     /// Every fault.
-    pub const ALL: [Fault; 28] = [
+    pub const ALL: [Fault; 29] = [
         Fault::RequestMalformed,
         Fault::TargetTooLong,
         Fault::RequestHeadTooLarge,
@@ -99,6 +101,7 @@ impl Fault {
         Fault::VersionNotOffered,
         Fault::NoRoute,
         Fault::NoEndpoint,
+        Fault::UpstreamLimit,
         Fault::UpstreamRefused,
         Fault::UpstreamConnectTimeout,
         Fault::UpstreamUnreachable,
@@ -157,6 +160,10 @@ impl Fault {
             Fault::NoEndpoint => Row {
                 retry_after: Some(1),
                 ..keeps(503, "destination_unavailable", "No endpoint is available.")
+            },
+            Fault::UpstreamLimit => Row {
+                retry_after: Some(1),
+                ..keeps(503, "connection_limit_reached", "The upstream has too much to do.")
             },
             Fault::UpstreamRefused => {
                 keeps(502, "connection_refused", "The upstream refused the connection.")

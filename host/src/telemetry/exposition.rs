@@ -4,6 +4,7 @@
 use super::custom;
 use super::families::{self, Family};
 use super::filter_stats::Decision;
+use super::guards;
 use super::histogram::{BOUNDS, Distribution, Histogram};
 use super::metrics::Live;
 use super::{counters, metrics::Metrics};
@@ -43,6 +44,7 @@ impl Collector for View {
         listeners(&mut out, &live)?;
         routes(&mut out, &live)?;
         upstreams(&mut out, &live)?;
+        guards::encode(&mut out, &live)?;
         filter_calls(&mut out, &live)?;
         filter_instances(&mut out, &live)?;
         custom::encode(out.encoder, &live.custom)
@@ -232,21 +234,21 @@ fn filter_instances(out: &mut Output, live: &Live) -> Result<(), Error> {
     Ok(())
 }
 
-struct Output<'o, 'e> {
+pub(super) struct Output<'o, 'e> {
     encoder: &'o mut DescriptorEncoder<'e>,
 }
 
 impl Output<'_, '_> {
-    fn family(&mut self, family: &'static Family) -> Result<MetricEncoder<'_>, Error> {
+    pub(super) fn family(&mut self, family: &'static Family) -> Result<MetricEncoder<'_>, Error> {
         self.encoder.encode_descriptor(family.name, family.help, None, family.kind)
     }
 }
 
-fn counter(family: &mut MetricEncoder, labels: Labels, value: u64) -> Result<(), Error> {
+pub(super) fn counter(family: &mut MetricEncoder, labels: Labels, value: u64) -> Result<(), Error> {
     family.encode_family(&labels)?.encode_counter::<NoLabelSet, _, u64>(&value, None)
 }
 
-fn gauge(family: &mut MetricEncoder, labels: Labels, value: u64) -> Result<(), Error> {
+pub(super) fn gauge(family: &mut MetricEncoder, labels: Labels, value: u64) -> Result<(), Error> {
     family.encode_family(&labels)?.encode_gauge(&value)
 }
 

@@ -1,5 +1,6 @@
 //! Connections of one worker to its endpoints: made, kept alive, closed when idle for too long.
 
+use super::load::Load;
 use super::{LendError, Upstream};
 use crate::http1::{Reader, Writer};
 use crate::http2::Client;
@@ -36,6 +37,7 @@ impl Endpoints {
             idle: RefCell::default(),
             http2: RefCell::default(),
             open: Rc::default(),
+            load: Load::default(),
         });
         known.insert(address, Rc::downgrade(&endpoint));
         endpoint
@@ -61,6 +63,8 @@ pub struct Endpoint {
     idle: RefCell<Vec<Idle>>,
     http2: RefCell<Vec<Client>>,
     open: Rc<Cell<usize>>,
+    /// Of requests to it.
+    pub(super) load: Load,
 }
 
 struct Idle {

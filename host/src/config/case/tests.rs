@@ -264,7 +264,7 @@ fn every_number_holds_below_at_and_above_its_edges() {
         for (value, accepted) in values {
             let Some(value) = value else { continue };
             let value = match limit.unit {
-                Unit::Count => value.to_string(),
+                Unit::Count | Unit::Ratio => limit.format(value),
                 Unit::Duration | Unit::Size => format!("{:?}", limit.format(value)),
             };
             let read = case(&format!("{path} = {value}"));
