@@ -15,6 +15,7 @@ use crate::shutdown::Stage;
 use crate::snapshot::{Shared, Snapshot, WorkerPart};
 use crate::telemetry::WorkerLog;
 use crate::telemetry::counters::NO_ROUTE;
+use crate::upstream::health::{self, Checks};
 use crate::upstream::{Endpoints, Upstream};
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
@@ -63,6 +64,8 @@ struct Generation {
     number: u64,
     /// A handful: looking through them takes less than a hash of the name.
     listeners: Vec<Rc<Listener>>,
+    /// On the first worker alone.
+    _health: Vec<Checks>,
 }
 
 impl Generation {
@@ -247,9 +250,21 @@ impl Worker {
         let listeners = snapshot.config.listeners.iter();
         Generation {
             number: snapshot.generation,
+            _health: if self.index == 0 { health_checks(snapshot, &upstreams) } else { Vec::new() },
             listeners: listeners.map(|config| Rc::new(listener(config))).collect(),
         }
     }
+}
+
+/// Starts the health checks that upstreams ask for.
+fn health_checks(snapshot: &Snapshot, upstreams: &[Rc<Upstream>]) -> Vec<Checks> {
+    let upstreams = snapshot.config.upstreams.iter().zip(upstreams);
+    upstreams
+        .filter_map(|(config, upstream)| {
+            let settings = config.policy.health.as_ref()?;
+            Some(health::start(upstream, settings))
+        })
+        .collect()
 }
 
 /// A connection that is counted.

@@ -16,7 +16,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("chain", &["http"]),
     ("telemetry", &["capability", "chain"]),
     ("wasm", &["capability", "chain", "http", "private", "telemetry"]),
-    ("upstream", &["config", "http1", "http2", "io", "telemetry"]),
+    ("upstream", &["config", "http", "http1", "http2", "io", "telemetry"]),
     ("rollout", &["private", "telemetry"]),
     ("snapshot", &["config", "rollout", "shutdown", "telemetry", "upstream", "wasm"]),
     (

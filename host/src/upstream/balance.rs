@@ -91,6 +91,10 @@ impl Balancer {
         &self.members[at]
     }
 
+    pub(super) fn members(&self) -> impl Iterator<Item = &Member> {
+        self.members.iter()
+    }
+
     /// The next endpoint: for `key` where a hash decides, and none of `tried` while there is another.
     /// None: none is in use.
     pub(super) fn pick(&self, key: u64, tried: &[SocketAddr]) -> Option<usize> {

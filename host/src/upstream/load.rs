@@ -10,13 +10,13 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 /// In which the weight of what was observed falls to 1/e.
-pub const DECAY: Duration = Duration::from_secs(10);
+pub(super) const DECAY: Duration = Duration::from_secs(10);
 
 /// More than any time that is expected: an endpoint that has not answered yet and is busy.
 const UNKNOWN_AND_BUSY: f64 = (u64::MAX >> 16) as f64;
 
 /// The load that one worker puts on an endpoint.
-pub struct Load {
+pub(super) struct Load {
     outstanding: Cell<usize>,
     /// Nanoseconds, at `observed`.
     expected: Cell<f64>,

@@ -6,6 +6,7 @@
 
 mod balance;
 mod budget;
+pub mod health;
 mod lease;
 mod load;
 mod maglev;

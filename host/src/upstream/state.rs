@@ -68,6 +68,7 @@ pub(super) struct EndpointState {
     /// Since when it may be used, as far as health checks go.
     since: AtomicU64,
     unhealthy: AtomicBool,
+    checked: AtomicBool,
     /// 0: it never was.
     pub(super) ejected_until: AtomicU64,
     /// Ejections that are remembered.
@@ -154,8 +155,9 @@ impl State {
         self.epoch.fetch_add(1, Ordering::Release);
     }
 
-    /// What a health check has decided.
+    /// What health checks have decided.
     pub(super) fn set_healthy(&self, endpoint: &EndpointState, healthy: bool) {
+        endpoint.checked.store(true, Ordering::Relaxed);
         if endpoint.unhealthy.swap(!healthy, Ordering::Relaxed) == healthy {
             if healthy {
                 endpoint.since.store(self.now(), Ordering::Relaxed);
@@ -171,6 +173,7 @@ impl EndpointState {
             address,
             since: AtomicU64::new(since),
             unhealthy: AtomicBool::new(false),
+            checked: AtomicBool::new(false),
             ejected_until: AtomicU64::new(0),
             ejections: AtomicU32::new(0),
             consecutive_5xx: AtomicU32::new(0),
@@ -182,6 +185,11 @@ impl EndpointState {
 
     pub(super) fn is_healthy(&self) -> bool {
         !self.unhealthy.load(Ordering::Relaxed)
+    }
+
+    /// Have health checks ever decided?
+    pub(super) fn was_checked(&self) -> bool {
+        self.checked.load(Ordering::Relaxed)
     }
 
     pub(super) fn is_ejected(&self, now: u64) -> bool {
