@@ -3,6 +3,7 @@
 
 mod access_log;
 mod admin;
+mod balance;
 mod cases;
 mod cli;
 mod compress;
@@ -22,10 +23,12 @@ mod languages;
 mod layers;
 mod limits;
 mod malformed;
+mod outlier;
 mod parity;
 mod peers;
 mod poison;
 mod quarantine;
+mod retries;
 mod routing;
 mod scaffold;
 mod served_cases;
