@@ -1,8 +1,7 @@
 //! Which endpoint gets a request: by load, by expected time, by a hash; how much is under way at once;
 //! and what becomes of requests when an endpoint goes.
 
-use http::{Request, Response};
-use hyper::body::Incoming;
+use http::Response;
 use pillion_tests::client::full;
 use pillion_tests::{Client, Origin, Protocol, Sidecar, until, within};
 use std::collections::BTreeMap;
@@ -14,7 +13,7 @@ use tokio::task::JoinHandle;
 /// Answers `name`, each time once it gets a permit of `gate`.
 async fn gated(name: &'static str, gate: &Arc<Semaphore>) -> Origin {
     let gate = Arc::clone(gate);
-    Origin::serve(move |_: Request<Incoming>| {
+    Origin::serve(move |_| {
         let gate = Arc::clone(&gate);
         async move {
             gate.acquire().await.expect("the gate is never closed").forget();
@@ -26,7 +25,7 @@ async fn gated(name: &'static str, gate: &Arc<Semaphore>) -> Origin {
 
 /// Answers its name at once.
 async fn named(name: &'static str) -> Origin {
-    Origin::serve(move |_: Request<Incoming>| async move { Response::new(full(name)) }).await
+    Origin::serve(move |_| async move { Response::new(full(name)) }).await
 }
 
 /// `GET /` on a connection of its own, in a task.
@@ -147,6 +146,10 @@ async fn no_more_requests_wait_for_a_connection_than_there_may_be() {
     let sidecar = setup.upstream_limits(limits).start().await;
     let (first, second) = (in_flight(sidecar.address()), in_flight(sidecar.address()));
     let limit = ["limit=\"pending_max\""];
+    let _ =
+        tokio::time::timeout(std::time::Duration::from_secs(3), std::future::pending::<()>()).await;
+    eprintln!("{}", sidecar.admin("/metrics").await.text());
+    eprintln!("{:?}", sidecar.log.lines());
     sidecar.metric_is("pillion_upstream_guarded", &limit, |count| count == 2.0).await;
     let reply = sidecar.get("/").await;
     assert_eq!(reply.status, 503);

@@ -1,8 +1,7 @@
 //! Endpoints that fail are left out, for as long and as many as may be; and those whose health checks
 //! fail get nothing.
 
-use http::{Request, Response};
-use hyper::body::Incoming;
+use http::Response;
 use pillion_tests::client::full;
 use pillion_tests::{Origin, Protocol, Sidecar};
 use std::sync::Arc;
@@ -21,7 +20,7 @@ impl Tunable {
         let (health, status) = (Arc::new(AtomicU16::new(200)), Arc::new(AtomicU16::new(200)));
         let served = Arc::new(AtomicUsize::new(0));
         let shared = (Arc::clone(&health), Arc::clone(&status), Arc::clone(&served));
-        let origin = Origin::serve(move |request: Request<Incoming>| {
+        let origin = Origin::serve(move |request| {
             let (health, status, served) = shared.clone();
             async move {
                 let mut answer = Response::new(full("x"));

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use serde_json::{Map, Value};
 
+use super::ratio;
 use super::reader::TableReader;
 use super::spec::{Key, Kind, Limit, Presence, Table, Unit};
 use super::units;
@@ -147,7 +148,7 @@ macro_rules! limits {
     (@dump duration, $value:expr) => { units::format_duration(units::micros($value)).into() };
     (@dump size, $value:expr) => { units::format_size($value as u64).into() };
     (@dump count, $value:expr) => { $value.into() };
-    (@dump ratio, $value:expr) => { ($value as f64 / 1e3).into() };
+    (@dump ratio, $value:expr) => { ratio::to_json($value as u64) };
 }
 
 limits! {

@@ -3,6 +3,8 @@
 //!
 //! Knows nothing of keys, ranges or files.
 
+use serde_json::Value;
+
 /// What is wrong with a ratio.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum RatioError {
@@ -31,6 +33,14 @@ pub(super) fn format(thousandths: u64) -> String {
     let decimals = format!(".{:03}", thousandths % 1_000);
     let decimals = decimals.trim_end_matches('0').trim_end_matches('.');
     format!("{}{decimals}", thousandths / 1_000)
+}
+
+/// So many thousandths as a number.
+pub(super) fn to_json(thousandths: u64) -> Value {
+    match thousandths % 1_000 {
+        0 => (thousandths / 1_000).into(),
+        _ => (thousandths as f64 / 1e3).into(),
+    }
 }
 
 #[cfg(test)]
@@ -63,6 +73,10 @@ mod tests {
         for thousandths in [0, 1, 10, 200, 1_000, 1_050] {
             assert_eq!(parse(&format(thousandths)), Ok(thousandths));
         }
+        assert_eq!(
+            (to_json(0).to_string(), to_json(1_050).to_string()),
+            ("0".into(), "1.05".into())
+        );
         assert_eq!((format(200), format(0), format(1_000)), ("0.2".into(), "0".into(), "1".into()));
     }
 }

@@ -7,6 +7,7 @@ use serde_json::{Map, Value, json};
 
 use super::keys::ROOT;
 use super::limits::NAME_BYTES_MAX;
+use super::ratio;
 use super::spec::{Key, Kind, Limit, Presence, Table, Unit};
 
 /// JSON Schema (draft 2020-12) of a configuration file.
@@ -115,23 +116,19 @@ fn limit(limit: &Limit) -> Value {
         ] }),
         Unit::Count => json!({ "oneOf": [whole, { "type": "string", "pattern": reference }] }),
         Unit::Ratio => json!({ "oneOf": [
-            { "type": "number", "minimum": ratio(limit.min), "maximum": ratio(limit.max) },
+            { "type": "number", "minimum": ratio::to_json(limit.min), "maximum": ratio::to_json(limit.max) },
             { "type": "string", "pattern": reference },
         ] }),
     };
     let range = format!("From {} to {}.", limit.format(limit.min), limit.format(limit.max));
     let default = limit.default.map(|value| match limit.unit {
         Unit::Count => Value::from(value),
-        Unit::Ratio => ratio(value).into(),
+        Unit::Ratio => ratio::to_json(value),
         Unit::Duration | Unit::Size => limit.format(value).into(),
     });
     let mut schema = with_default(schema, default);
     schema["$comment"] = range.into();
     schema
-}
-
-fn ratio(thousandths: u64) -> f64 {
-    thousandths as f64 / 1e3
 }
 
 fn with_default(mut schema: Value, default: Option<impl Into<Value>>) -> Value {

@@ -195,3 +195,126 @@ impl Balancer {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::pool::Endpoints;
+    use super::super::state::States;
+    use super::*;
+    use crate::config::Outlier;
+    use crate::telemetry::Metrics;
+    use std::time::UNIX_EPOCH;
+
+    fn address(port: u16) -> SocketAddr {
+        SocketAddr::from(([127, 0, 0, 1], port))
+    }
+
+    /// Of `count` endpoints, the last `late` of which come a generation later than the others.
+    fn balancer(policy: &Policy, count: u16, late: u16) -> Balancer {
+        let stats = Metrics::new(1, UNIX_EPOCH).upstream("app");
+        let addresses: Vec<SocketAddr> = (1..=count).map(address).collect();
+        let first = &addresses[..usize::from(count - late)];
+        let shared = States::default().of(&Arc::from("app"), first, &stats);
+        let states = shared.take_up(&addresses, None);
+        let endpoints = Endpoints::default();
+        let members = addresses.iter().zip(states);
+        let members = members.map(|(at, state)| Member { endpoint: endpoints.of(*at), state });
+        Balancer::new(policy, members.collect(), shared, 0)
+    }
+
+    fn shares(balancer: &Balancer, picks: usize) -> Vec<usize> {
+        let mut shares = vec![0; balancer.members.len()];
+        for _ in 0..picks {
+            shares[balancer.pick(0, &[]).unwrap()] += 1;
+        }
+        shares
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_endpoint_that_comes_later_gets_its_share_by_and_by() {
+        for balance in [Balance::RoundRobin, Balance::LeastRequest, Balance::PeakEwma] {
+            let slow_start = Duration::from_secs(30);
+            let policy = Policy { balance: balance.clone(), slow_start, ..Policy::default() };
+            let balancer = balancer(&policy, 3, 1);
+            for member in &balancer.members {
+                member.endpoint.load.observe(Duration::from_millis(1), Instant::now());
+            }
+            let at_first = shares(&balancer, 3_000)[2];
+            assert!(at_first < 400, "{balance:?}: {at_first}");
+            tokio::time::advance(slow_start - Duration::from_millis(1)).await;
+            let almost = balancer.warmth(2, balancer.shared.now());
+            assert!((0.99..1.0).contains(&almost), "{almost}");
+            tokio::time::advance(Duration::from_millis(1)).await;
+            assert_eq!(balancer.warmth(2, balancer.shared.now()), 1.0);
+            if balance == Balance::RoundRobin {
+                assert_eq!(shares(&balancer, 3_000), [1_000; 3]);
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn those_that_come_together_share_evenly_from_the_beginning() {
+        let policy = Policy { slow_start: Duration::from_secs(30), ..Policy::default() };
+        assert_eq!(shares(&balancer(&policy, 3, 0), 300), [100; 3]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn outliers_are_passed_over_until_more_than_half_are() {
+        let policy = Policy { outlier: Some(Outlier::default()), ..Policy::default() };
+        let balancer = balancer(&policy, 4, 0);
+        for (ejected, expected) in
+            [(0, vec![3; 4]), (1, vec![0, 4, 4, 4]), (2, vec![0, 0, 6, 6]), (3, vec![3; 4])]
+        {
+            let until = balancer.shared.now() + 1_000;
+            for member in &balancer.members[..ejected] {
+                member.state.ejected_until.store(until, std::sync::atomic::Ordering::Relaxed);
+            }
+            balancer.shared.changed();
+            balancer.next.set(0);
+            assert_eq!(shares(&balancer, 12), expected, "{ejected}");
+        }
+        tokio::time::advance(Duration::from_secs(1)).await;
+        assert_eq!(shares(&balancer, 12), [3; 4], "their time is over, and nobody said so");
+    }
+
+    #[tokio::test]
+    async fn the_unhealthy_are_never_used() {
+        for balance in [Balance::RoundRobin, Balance::LeastRequest, Balance::PeakEwma] {
+            let balancer = balancer(&Policy { balance, ..Policy::default() }, 3, 0);
+            for (at, member) in balancer.members.iter().enumerate() {
+                balancer.shared.set_healthy(&member.state, false);
+                let used = (0..50).filter_map(|_| balancer.pick(0, &[])).min();
+                assert_eq!(used, Some(at + 1).filter(|next| *next < 3));
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn an_endpoint_that_was_tried_is_passed_over_while_there_is_another() {
+        for balance in [
+            Balance::RoundRobin,
+            Balance::LeastRequest,
+            Balance::PeakEwma,
+            Balance::Maglev(crate::config::HashKey::Client),
+        ] {
+            let balancer = balancer(&Policy { balance, ..Policy::default() }, 3, 0);
+            for key in 0..50 {
+                let two = [address(1), address(3)];
+                assert_eq!(balancer.pick(key, &two), Some(1));
+                assert_ne!(balancer.pick(key, &two[..1]), Some(0));
+                let all = [address(1), address(2), address(3)];
+                assert!(balancer.pick(key, &all).is_some());
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn the_less_loaded_of_two_is_next() {
+        let policy = Policy { balance: Balance::LeastRequest, ..Policy::default() };
+        let balancer = balancer(&policy, 2, 0);
+        balancer.members[0].endpoint.load.begin();
+        assert_eq!(shares(&balancer, 100), [0, 100]);
+        let load = balancer.members[1].endpoint.load.outstanding();
+        assert_eq!(load, 0, "to choose is not yet to use");
+    }
+}

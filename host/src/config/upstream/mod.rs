@@ -2,7 +2,7 @@
 //! the keys `balance`, `outlier`, `retry` and `health` of `[upstream.NAME]`, and what makes it of the
 //! file (`read`, `keys`) and a file of it (`dump`).
 //!
-//! Who acts on it is not known here: `crate::upstream` and `proxy::retry`.
+//! Who acts on it is not known here.
 
 mod dump;
 pub(super) mod keys;
