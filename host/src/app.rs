@@ -1,8 +1,9 @@
 //! Puts the sidecar together and waits for its end: one function from top to bottom.
 //!
-//! Read `run` first. `target` is what the admin interface sees of it all, `signals` what is waited for.
+//! Read `run` first. `doors` is where the admin interface is reached, `target` what the admin interface sees of it all, `signals` what is waited for.
 //! Knows no HTTP; what changes on a reload is the matter of `reload`.
 
+mod doors;
 mod signals;
 mod target;
 
@@ -10,7 +11,7 @@ use self::signals::{Ends, Signals, Told};
 use self::target::Target;
 use crate::admin::{self, Admin};
 use crate::config::{self, AccessLogDestination, Config, Diagnostics};
-use crate::reload::{self, Cause, First, Loader, Problems, Reloader};
+use crate::reload::{Cause, First, History, Loader, Problems, Reloader};
 use crate::shutdown::{Shutdown, Stage};
 use crate::snapshot::Shared;
 use crate::telemetry::sink::Destination;
@@ -57,8 +58,8 @@ pub type OnReady = Box<dyn FnOnce(&Ready)>;
 /// Where a sidecar that is ready can be reached.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Ready {
-    /// The admin interface.
-    pub admin: SocketAddr,
+    /// The admin interface; none where it has no address.
+    pub admin: Option<SocketAddr>,
     /// By name.
     pub listeners: Vec<(Arc<str>, SocketAddr)>,
 }
@@ -126,10 +127,11 @@ pub fn run(options: Options) -> Result<ExitCode, StartError> {
     // Probes are answered while filters compile.
     let shutdown = Shutdown::default();
     let target = Arc::new(Target::new(config.clone(), metrics.clone(), shutdown.clone(), workers));
-    let admin = reload::open_admin(&loaded).map(|socket| admin::spawn(socket, target.clone()));
+    let admin = doors::open(&loaded).map(|doors| admin::spawn(doors, target.clone()));
 
     let loader = Loader::new(&config, metrics.clone())?;
-    let build = move || First::build(options.config, loader, loaded);
+    let history = History::open(&config, metrics.clone());
+    let build = move || First::build(options.config, loader, loaded, history);
     let built = runtime.block_on(unless_stopped(&mut signals, &shutdown, build));
     let Some(built) = built.map_err(failed_to_start("the first generation"))? else {
         return Ok(ExitCode::SUCCESS);
@@ -137,9 +139,10 @@ pub fn run(options: Options) -> Result<ExitCode, StartError> {
     let (admin, (first, snapshot)) = Problems::both(admin, built)?;
     let admin = admin.map_err(failed_to_start("the admin interface"))?;
 
+    let generation = snapshot.generation;
     let shared = Arc::new(Shared {
         snapshot: ArcSwap::from_pointee(snapshot),
-        published: watch::Sender::new(1),
+        published: watch::Sender::new(generation),
         metrics,
         access_log: access_log.clone(),
         upstreams: States::default(),
@@ -154,7 +157,7 @@ pub fn run(options: Options) -> Result<ExitCode, StartError> {
         .collect::<io::Result<Vec<_>>>()
         .map_err(failed_to_start("a worker"))?;
     target.runs(shared.clone(), reloader.clone());
-    announce(&admin, &reloader, workers, options.on_ready);
+    announce(&admin, &reloader, (generation, workers), options.on_ready);
 
     let code = runtime.block_on(serve(&shared, &reloader, threads, signals));
     finish(admin, access_log, logging);
@@ -262,14 +265,22 @@ fn finish(admin: Admin, access_log: Option<Arc<AccessLog>>, logging: Logging) {
     drop(logging);
 }
 
-fn announce(admin: &Admin, reloader: &Reloader, workers: usize, on_ready: Option<OnReady>) {
+fn announce(
+    admin: &Admin,
+    reloader: &Reloader,
+    (generation, workers): (u64, usize),
+    on_ready: Option<OnReady>,
+) {
     let listening = reloader.listening();
     let listeners = listening.into_iter().map(|(name, it)| (name, it.actual));
     let ready = Ready { admin: admin.address(), listeners: listeners.collect() };
     let shown: Vec<String> =
         ready.listeners.iter().map(|(name, address)| format!("{name}={address}")).collect();
     tracing::info!(
-        admin = %ready.admin, listeners = shown.join(","), generation = 1, workers,
+        admin = ready.admin.map(tracing::field::display),
+        listeners = shown.join(","),
+        generation,
+        workers,
         "ready"
     );
     if let Some(on_ready) = on_ready {

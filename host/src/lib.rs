@@ -9,6 +9,7 @@ pub mod app;
 pub mod cli;
 
 pub mod config;
+pub mod units;
 
 pub mod http;
 pub mod io;
@@ -29,6 +30,7 @@ pub mod proxy;
 pub mod worker;
 
 pub mod rollout;
+pub mod shadow;
 pub mod snapshot;
 
 pub mod cases;

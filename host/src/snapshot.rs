@@ -2,14 +2,18 @@
 //!
 //! `reload` is the only one to make and publish a [`Snapshot`]. A worker takes its own part of it,
 //! the filter instances and sockets built for it ahead of time, the first time it sees it
-//! (`worker::Worker::refresh`).
+//! (`worker::Worker::refresh`). While a rollout is on, the [`Candidate`] is part of it.
 
+use crate::chain::Members;
 use crate::config::Config;
+use crate::rollout::{Arm, Share, Stage, Sticky};
+use crate::shadow::Shadow;
 use crate::shutdown::Shutdown;
 use crate::telemetry::{AccessLog, Metrics};
 use crate::upstream::States;
 use crate::wasm::{Prepared, WasmFilter};
 use arc_swap::ArcSwap;
+use std::hash::RandomState;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -27,40 +31,122 @@ pub struct Snapshot {
     /// Resolved addresses of each upstream's endpoints, in the order of `config.upstreams`. An
     /// endpoint whose name did not resolve is left out, and logged.
     pub addresses: Vec<Vec<SocketAddr>>,
+    /// What is tried beside it. None: this generation is a full one.
+    pub candidate: Option<Candidate>,
     parts: Vec<Mutex<Option<WorkerPart>>>,
+}
+
+/// What is tried beside the running version, and on whom. Its configuration differs from the running
+/// one in filters and chains only: listeners and routes have the same places in both.
+#[derive(Clone)]
+pub struct Candidate {
+    /// What it was built from.
+    pub config: Arc<Config>,
+    /// As in [`Snapshot::filters`]; a filter that is the same in both is the same `Prepared`.
+    pub filters: Vec<Option<Arc<Prepared>>>,
+    /// What it gets to see.
+    pub stage: Stage,
+    /// Which requests it gets.
+    pub sticky: Sticky,
+    /// Key of the choice; the same in all stages of a rollout.
+    pub salt: RandomState,
+    /// Counts what the running version does on the routes that differ.
+    pub running: Arc<Arm>,
+    /// Counts what the candidate does.
+    pub next: Arc<Arm>,
+    /// In a shadow step: where copies of exchanges go.
+    pub shadow: Option<Arc<Shadow>>,
+}
+
+impl Candidate {
+    /// Its share of the requests, in a step in which it gets any.
+    pub fn share(&self) -> Option<Share> {
+        match self.stage {
+            Stage::Canary(share) => Some(share),
+            Stage::Shadow | Stage::Full => None,
+        }
+    }
+}
+
+/// The filters of a route's chain, by the places of listener and route; those that could not be loaded
+/// are left out.
+pub fn versions<'f>(
+    config: &Config,
+    filters: &'f [Option<Arc<Prepared>>],
+    (listener, route): (usize, usize),
+) -> Vec<&'f Arc<Prepared>> {
+    let chain = &config.listeners[listener].routes[route].chain;
+    chain.iter().filter_map(|index| filters[*index].as_ref()).collect()
+}
+
+/// The filters of each chain that the other does not have; in chains that differ in their order only,
+/// all of them. None: the chains are the same.
+pub fn differences(one: &[&Arc<Prepared>], other: &[&Arc<Prepared>]) -> Option<(Members, Members)> {
+    let has = |all: &[&Arc<Prepared>], it: &Arc<Prepared>| all.iter().any(|o| Arc::ptr_eq(o, it));
+    let only = |these: &[&Arc<Prepared>], those: &[&Arc<Prepared>]| -> Members {
+        (0..these.len()).filter(|at| !has(those, these[*at])).collect()
+    };
+    let (one_only, other_only) = (only(one, other), only(other, one));
+    if !one_only.is_empty() || !other_only.is_empty() {
+        return Some((one_only, other_only));
+    }
+    let same = one.iter().zip(other).all(|(a, b)| Arc::ptr_eq(a, b));
+    (!same).then(|| ((0..one.len()).collect(), (0..other.len()).collect()))
 }
 
 /// What one worker gets of a generation.
 pub struct WorkerPart {
-    /// In the order of `config.filters`.
-    pub filters: Vec<Option<WasmFilter>>,
+    /// Filters that the generation before did not have, each once. The others go on with the
+    /// instances that the worker has.
+    pub filters: Vec<WasmFilter>,
     /// Listeners that this generation opens, by name, bound and listening, not blocking.
     pub sockets: Vec<(Arc<str>, TcpListener)>,
 }
 
 impl Snapshot {
-    /// A generation with a part for each worker.
+    /// A generation that has no parts yet.
     pub fn new(
         generation: u64,
         config: Arc<Config>,
         filters: Vec<Option<Arc<Prepared>>>,
         addresses: Vec<Vec<SocketAddr>>,
-        parts: Vec<WorkerPart>,
+        candidate: Option<Candidate>,
     ) -> Self {
-        let parts = parts.into_iter().map(|part| Mutex::new(Some(part))).collect();
-        Snapshot { generation, config, filters, addresses, parts }
+        Snapshot { generation, config, filters, addresses, candidate, parts: Vec::new() }
     }
 
-    /// Takes over the sockets of `wanted` listeners from the parts of `running` that their workers
-    /// have not taken, since these may pass `running` over. To be called right before publishing. A
-    /// worker that takes its part of `running` afterwards gets these sockets a moment later, with
-    /// this generation; none is ever given twice, which would end the connections of the first time.
-    pub fn inherit_sockets(&self, running: &Snapshot, wanted: impl Fn(&str) -> bool) {
+    /// With a part for each worker.
+    #[must_use]
+    pub fn with_parts(mut self, parts: Vec<WorkerPart>) -> Self {
+        self.parts = parts.into_iter().map(|part| Mutex::new(Some(part))).collect();
+        self
+    }
+
+    /// Takes over the sockets of `wanted` listeners and the filters that it has too from the parts of
+    /// `running` that their workers have not taken, since these may pass `running` over. To be called
+    /// right before publishing. A worker that takes its part of `running` afterwards gets these a
+    /// moment later, with this generation; until then it makes such an instance when it is needed. No
+    /// socket is ever given twice, which would end the connections of the first time.
+    pub fn inherit(&self, running: &Snapshot, wanted: impl Fn(&str) -> bool) {
         for (from, to) in running.parts.iter().zip(&self.parts) {
             if let (Some(from), Some(to)) = (&mut *lock(from), &mut *lock(to)) {
                 to.sockets.extend(from.sockets.extract_if(.., |(name, _)| wanted(name)));
+                let used = |filter: &mut WasmFilter| self.serves(filter.prepared());
+                to.filters.extend(from.filters.extract_if(.., used));
             }
         }
+    }
+
+    /// Every filter version that requests may meet: those of the running version, and those of its
+    /// candidate in a canary step. One that both have is there twice.
+    pub fn serving(&self) -> impl Iterator<Item = &Arc<Prepared>> {
+        let next = self.candidate.iter().filter(|candidate| candidate.share().is_some());
+        self.filters.iter().chain(next.flat_map(|candidate| &candidate.filters)).flatten()
+    }
+
+    /// May requests meet this filter version?
+    pub fn serves(&self, prepared: &Arc<Prepared>) -> bool {
+        self.serving().any(|known| Arc::ptr_eq(known, prepared))
     }
 
     /// The part of a worker; given once.

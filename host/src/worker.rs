@@ -4,19 +4,16 @@
 //! worker follows the snapshot: it takes its part of a new generation at the next request, or when it
 //! is told of it, whichever comes first.
 
-use crate::chain::{Chain, Filter};
-use crate::config;
-use crate::http1::HeadLimits;
-use crate::http2::Http2Limits;
+mod view;
+
+use self::view::{Instances, View};
 use crate::listener;
 use crate::proxy::record::Record;
-use crate::proxy::route::{Listener, Route};
+use crate::proxy::route::Listener;
 use crate::shutdown::Stage;
-use crate::snapshot::{Shared, Snapshot, WorkerPart};
+use crate::snapshot::{Shared, WorkerPart};
 use crate::telemetry::WorkerLog;
-use crate::telemetry::counters::NO_ROUTE;
-use crate::upstream::health::{self, Checks};
-use crate::upstream::{Endpoints, Upstream};
+use crate::upstream::Endpoints;
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::rc::Rc;
@@ -51,27 +48,12 @@ fn shared_stop(shared: &Shared) {
 pub struct Worker {
     index: usize,
     shared: Arc<Shared>,
-    current: RefCell<Option<Rc<Generation>>>,
+    current: RefCell<Option<Rc<View>>>,
     endpoints: Endpoints,
     log: Option<Rc<WorkerLog>>,
     gates: RefCell<HashMap<Arc<str>, Rc<Gate>>>,
     connections: Cell<usize>,
     last_closed: Notify,
-}
-
-/// One generation as this worker sees it. In flight requests keep what they use of it alive.
-struct Generation {
-    number: u64,
-    /// A handful: looking through them takes less than a hash of the name.
-    listeners: Vec<Rc<Listener>>,
-    /// On the first worker alone.
-    _health: Vec<Checks>,
-}
-
-impl Generation {
-    fn listener(&self, name: &str) -> Option<&Rc<Listener>> {
-        self.listeners.iter().find(|listener| *listener.name == *name)
-    }
 }
 
 /// Whether a listener takes connections and requests; closed once.
@@ -187,20 +169,26 @@ impl Worker {
     /// Takes this worker's part of the generation in force, if it has not yet.
     fn refresh(self: &Rc<Self>) {
         let snapshot = self.shared.snapshot.load();
-        let known = self.current.borrow().as_ref().map(|generation| generation.number);
+        let known = self.current.borrow().as_ref().map(|view| view.generation);
         if known == Some(snapshot.generation) {
             return;
         }
         let Some(WorkerPart { filters, sockets }) = snapshot.take_part(self.index) else { return };
-        let filters: Vec<Option<Rc<dyn Filter>>> = filters
-            .into_iter()
-            .map(|filter| filter.map(|filter| Rc::new(filter) as Rc<dyn Filter>))
-            .collect();
-        let generation = self.generation(&snapshot, &filters);
+        let view = {
+            let current = self.current.borrow();
+            let before = current.as_deref().map_or(&[][..], View::filters);
+            let instances = Instances::new(self.index, &snapshot, before, filters);
+            View::new(
+                &snapshot,
+                instances,
+                &self.endpoints,
+                (&self.shared.metrics, &self.shared.upstreams),
+            )
+        };
         let mut gates = self.gates.borrow_mut();
         gates.retain(|name, gate| {
-            let stays = generation.listener(name).is_some()
-                && !sockets.iter().any(|(opened, _)| opened == name);
+            let stays =
+                view.listener(name).is_some() && !sockets.iter().any(|(opened, _)| opened == name);
             if !stays {
                 gate.close();
             }
@@ -211,60 +199,8 @@ impl Worker {
             gates.insert(name.clone(), gate.clone());
             spawn_local(listener::run(self.clone(), name, gate, socket));
         }
-        *self.current.borrow_mut() = Some(Rc::new(generation));
+        *self.current.borrow_mut() = Some(Rc::new(view));
     }
-
-    fn generation(&self, snapshot: &Snapshot, filters: &[Option<Rc<dyn Filter>>]) -> Generation {
-        let metrics = &self.shared.metrics;
-        let upstreams: Vec<Rc<Upstream>> = snapshot
-            .config
-            .upstreams
-            .iter()
-            .zip(&snapshot.addresses)
-            .map(|(config, addresses)| {
-                let stats = metrics.upstream(&config.name);
-                let state = self.shared.upstreams.of(&config.name, addresses, &stats);
-                let endpoints = &self.endpoints;
-                Rc::new(Upstream::new(config, addresses, endpoints, state, stats, self.index))
-            })
-            .collect();
-        let route = |listener: &str, config: &config::Route| Route {
-            chain: Rc::new(Chain::new(
-                config.chain.iter().filter_map(|index| filters[*index].clone()).collect(),
-            )),
-            upstream: upstreams[config.upstream].clone(),
-            stats: metrics.route(listener, &config.name),
-            config: config.clone(),
-        };
-        let listener = |config: &config::Listener| Listener {
-            name: config.name.clone(),
-            generation: snapshot.generation,
-            trusted_proxies: config.trusted_proxies.clone(),
-            head_limits: head_limits(&config.limits),
-            http2_limits: Rc::new(http2_limits(&config.limits)),
-            stats: metrics.listener(&config.name),
-            unrouted: metrics.route(&config.name, NO_ROUTE),
-            routes: config.routes.iter().map(|r| route(&config.name, r)).collect(),
-            limits: config.limits.clone(),
-        };
-        let listeners = snapshot.config.listeners.iter();
-        Generation {
-            number: snapshot.generation,
-            _health: if self.index == 0 { health_checks(snapshot, &upstreams) } else { Vec::new() },
-            listeners: listeners.map(|config| Rc::new(listener(config))).collect(),
-        }
-    }
-}
-
-/// Starts the health checks that upstreams ask for.
-fn health_checks(snapshot: &Snapshot, upstreams: &[Rc<Upstream>]) -> Vec<Checks> {
-    let upstreams = snapshot.config.upstreams.iter().zip(upstreams);
-    upstreams
-        .filter_map(|(config, upstream)| {
-            let settings = config.policy.health.as_ref()?;
-            Some(health::start(upstream, settings))
-        })
-        .collect()
 }
 
 /// A connection that is counted.
@@ -277,40 +213,5 @@ impl Drop for Counted {
         if left == 0 {
             self.0.last_closed.notify_one();
         }
-    }
-}
-
-fn head_limits(limits: &config::ListenerLimits) -> HeadLimits {
-    HeadLimits {
-        bytes: limits.head_bytes,
-        fields: limits.head_fields,
-        target: limits.target_bytes,
-        trailer_bytes: limits.trailer_bytes,
-        trailer_fields: limits.trailer_fields,
-    }
-}
-
-fn http2_limits(limits: &config::ListenerLimits) -> Http2Limits {
-    let as_u32 = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
-    Http2Limits {
-        streams: as_u32(limits.h2_streams),
-        stream_window_bytes: as_u32(limits.h2_stream_window),
-        connection_window_bytes: as_u32(limits.h2_connection_window),
-        send_buffer_bytes: limits.h2_send_buffer,
-        header_list_bytes: as_u32(limits.h2_header_list),
-        fields: limits.head_fields,
-        target_bytes: limits.target_bytes,
-        trailer_bytes: limits.trailer_bytes,
-        trailer_fields: limits.trailer_fields,
-        preface_timeout: limits.head_timeout,
-        header_block_timeout: limits.head_timeout,
-        resets: as_u32(limits.h2_resets),
-        reset_window: limits.h2_resets_window,
-        ping_interval: limits.h2_ping_interval,
-        ping_timeout: limits.h2_ping_timeout,
-        downstream_idle: limits.idle_timeout,
-        requests: limits.requests_per_connection as u64,
-        lifetime: limits.connection_lifetime,
-        ..Http2Limits::default()
     }
 }

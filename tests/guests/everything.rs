@@ -1,4 +1,5 @@
-//! Calls every function of the contract, in every phase it has, and notes down what came of it.
+//! Calls every function of the contract that an exchange may call, in every phase it has, and notes
+//! down what came of it.
 
 use pillion_sdk::prelude::*;
 use std::time::Duration;

@@ -24,9 +24,23 @@ impl Running {
         self.signal(Signal::TERM);
     }
 
+    /// Does what Ctrl-C does on its terminal (SIGINT).
+    pub fn interrupt(&self) {
+        self.signal(Signal::INT);
+    }
+
     /// Asks it to read its files again (SIGHUP).
     pub fn hang_up(&self) {
         self.signal(Signal::HUP);
+    }
+
+    /// Ends it where it stands (SIGKILL), and waits until it is gone.
+    ///
+    /// # Panics
+    /// When it cannot be waited for.
+    pub fn kill(&mut self) {
+        self.signal(Signal::KILL);
+        self.0.wait().expect("a child can be waited for");
     }
 
     fn signal(&self, signal: Signal) {

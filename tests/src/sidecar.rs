@@ -210,14 +210,7 @@ impl Setup {
     /// When it does not become ready.
     pub async fn start(self) -> Sidecar {
         let mut sidecar = self.launch();
-        let ready = sidecar.log.event("`ready`", |event| event.message() == "ready").await;
-        sidecar.admin = address(&ready.field("admin"));
-        sidecar.listeners = ready
-            .field("listeners")
-            .split(',')
-            .filter_map(|pair| pair.split_once('='))
-            .map(|(name, at)| (name.trim().to_owned(), address(at)))
-            .collect();
+        sidecar.is_ready().await;
         sidecar
     }
 
@@ -242,13 +235,7 @@ impl Setup {
         } else {
             self.directory.write("pillion.toml", self.text())
         };
-        let mut command = pillion();
-        command.arg("run").arg("-c").arg(&file).current_dir(&self.directory.path);
-        command.envs(self.environment);
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        let mut process = Running::new(command.spawn().expect("`pillion` can be started"));
-        let log = Log::capture(process.child().stderr.take().expect("it was asked for"));
-        let output = Log::capture(process.child().stdout.take().expect("it was asked for"));
+        let (process, log, output) = spawn(&file, &self.directory, &self.environment);
         Sidecar {
             process,
             log,
@@ -256,15 +243,34 @@ impl Setup {
             file,
             admin: SocketAddr::from(([0, 0, 0, 0], 0)),
             listeners: Vec::new(),
+            environment: self.environment,
             directory: self.directory,
         }
     }
+}
+
+fn spawn(
+    file: &Path,
+    directory: &Directory,
+    environment: &[(String, String)],
+) -> (Running, Log, Log) {
+    let mut command = pillion();
+    command.arg("run").arg("-c").arg(file).current_dir(&directory.path);
+    // Beside the file, and gone with it.
+    command.env("XDG_STATE_HOME", directory.path.join("state"));
+    command.envs(environment.iter().map(|(name, value)| (name, value)));
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut process = Running::new(command.spawn().expect("`pillion` can be started"));
+    let log = Log::capture(process.child().stderr.take().expect("it was asked for"));
+    let output = Log::capture(process.child().stdout.take().expect("it was asked for"));
+    (process, log, output)
 }
 
 /// The command `pillion`, with the cache of compiled filters that all tests share.
 pub fn pillion() -> Command {
     let mut command = Command::new(binaries().join("pillion"));
     command.env("XDG_CACHE_HOME", target().join("tmp").join("suite-cache"));
+    command.env("XDG_STATE_HOME", target().join("tmp").join("suite-state"));
     command.env_remove("PILLION_LOG");
     command
 }
@@ -289,6 +295,7 @@ pub struct Sidecar {
     pub admin: SocketAddr,
     listeners: Vec<(String, SocketAddr)>,
     process: Running,
+    environment: Vec<(String, String)>,
     directory: Directory,
 }
 
@@ -449,6 +456,30 @@ impl Sidecar {
     /// Waits for the first failed reload.
     pub async fn reload_failed(&self) -> Event {
         self.log.event("a failed reload", |event| event.message() == "reload failed").await
+    }
+
+    /// Waits until it serves, and learns where.
+    async fn is_ready(&mut self) {
+        let ready = self.log.event("`ready`", |event| event.message() == "ready").await;
+        self.admin = address(&ready.field("admin"));
+        self.listeners = ready
+            .field("listeners")
+            .split(',')
+            .filter_map(|pair| pair.split_once('='))
+            .map(|(name, at)| (name.trim().to_owned(), address(at)))
+            .collect();
+    }
+
+    /// Kills the process where it stands, and starts another one over the same file and state. The
+    /// log begins anew.
+    ///
+    /// # Panics
+    /// When it does not become ready.
+    pub async fn kill_and_restart(&mut self) {
+        self.process.kill();
+        let (process, log, output) = spawn(&self.file, &self.directory, &self.environment);
+        (self.process, self.log, self.output) = (process, log, output);
+        self.is_ready().await;
     }
 
     /// SIGTERM.

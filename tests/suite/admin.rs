@@ -1,7 +1,10 @@
 //! What operators and scrapers see on the admin listener.
 
+use pillion_tests::peer::run;
+use pillion_tests::sidecar::pillion;
 use pillion_tests::wire::Wire;
 use pillion_tests::{Origin, Sidecar};
+use std::os::unix::fs::MetadataExt;
 
 #[tokio::test]
 async fn health_readiness_metrics_and_status_are_there() {
@@ -62,6 +65,34 @@ async fn browsers_are_turned_away() {
         wire.send(format!("POST /drain HTTP/1.1\r\n{fields}\r\n")).await;
         assert_eq!(wire.response().await.status(), 403, "{fields}");
     }
+    assert_eq!(sidecar.get("/").await.status, 200);
+}
+
+#[tokio::test]
+async fn a_socket_and_a_token_keep_others_out() {
+    let origin = Origin::echo().await;
+    let door = "socket = \"./admin.sock\"\ntoken = \"${file:./token.key}\"";
+    let address = "[admin]\naddress = \"127.0.0.1:0\"";
+    let text = Sidecar::new().origin(&origin).text();
+    let text = text.replacen(address, &format!("{address}\n{door}"), 1);
+    let sidecar = Sidecar::with(&text).file("token.key", "correct-horse-battery\n").start().await;
+    assert_eq!(sidecar.admin("/status").await.status, 401);
+    assert_eq!(sidecar.admin_as("POST", "/drain").await.status, 401);
+    assert_eq!(sidecar.admin("/readyz").await.status, 200);
+
+    let socket = sidecar.directory().join("admin.sock");
+    assert_eq!(std::fs::metadata(&socket).unwrap().mode() & 0o777, 0o600);
+    let status = async |more: &[&str]| {
+        let mut command = pillion();
+        command.args(["status", "--admin", "unix:admin.sock"]).args(more);
+        command.current_dir(sidecar.directory());
+        run(command).await
+    };
+    let (code, _, err) = status(&[]).await;
+    assert!(code == 1 && err.contains("name its file with `--token-file`"), "{err}");
+    let (code, out, err) = status(&["--token-file", "token.key"]).await;
+    assert_eq!(code, 0, "{err}");
+    assert!(out.contains("inbound"), "{out}");
     assert_eq!(sidecar.get("/").await.status, 200);
 }
 

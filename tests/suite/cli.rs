@@ -26,6 +26,24 @@ async fn validate_is_content_with_a_good_file() {
 }
 
 #[tokio::test]
+async fn validate_loads_next_versions_too_and_tells_what_is_to_be_tried() {
+    let origin = Origin::echo().await;
+    let setup = Sidecar::new().origin(&origin).builtin("trace", "").guest("hello", "");
+    let file = setup.directory().join("pillion.toml");
+    let next = |key: &str| format!("{}\n[filter.hello.next]\n{key}\n", setup.text());
+    std::fs::write(&file, next("version = \"v2\"\nfail_policy = \"open\"")).unwrap();
+    let (code, out, err) = run(command(&["validate", "pillion.toml"], setup.directory())).await;
+    assert_eq!(code, 0, "{out}{err}");
+    assert!(out.ends_with("\nto be tried: filter hello: fail_policy (v2)\n"), "{out}");
+
+    std::fs::write(&file, next("source = \"./no-such.wasm\"")).unwrap();
+    let (code, out, err) = run(command(&["validate", "pillion.toml"], setup.directory())).await;
+    assert_eq!(code, 1, "{out}{err}");
+    assert_eq!(out.matches(": error: ").count(), 1, "{out}");
+    assert!(out.contains("source = \"./no-such.wasm\""), "{out}");
+}
+
+#[tokio::test]
 async fn a_file_that_is_not_there_comes_with_the_way_to_name_it() {
     let setup = Sidecar::new();
     for (verb, option, help) in [

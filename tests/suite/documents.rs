@@ -19,6 +19,7 @@ fn every_limit_is_documented_with_its_default() {
             "upstream.NAME.health.",
             "filter.NAME.limits.",
             "runtime.compile.",
+            "rollout.judge.",
         ];
         if !bounded.iter().any(|table| path.starts_with(table)) {
             return;
@@ -68,7 +69,7 @@ fn walk(schema: &Value, path: &str, found: &mut dyn FnMut(&str, &str)) {
 
 #[test]
 fn every_example_file_in_the_documents_is_accepted() {
-    for document in ["README.md", "host/CONFIGURATION.md"] {
+    for document in ["README.md", "host/CONFIGURATION.md", "host/ROLLOUTS.md"] {
         let text = read(document);
         let mut count = 0;
         for block in examples(&text, IsCase::No) {

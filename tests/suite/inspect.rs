@@ -59,6 +59,15 @@ async fn a_component_that_needs_nothing_is_told_so() {
 }
 
 #[tokio::test]
+async fn a_component_with_a_state_of_its_own_is_told_so() {
+    let guest = guests::path("kv-migrate");
+    let (code, out, _) = inspect(guest.to_str().unwrap(), Path::new("/")).await;
+    assert_eq!(code, 0);
+    let hooks = "hooks         configure, state-version, migrate, on-request, on-response";
+    assert!(out.lines().any(|told| told == hooks), "{out}");
+}
+
+#[tokio::test]
 async fn the_table_is_one_that_a_configuration_takes() {
     let base = "[[listener]]\nname = \"in\"\naddress = \"127.0.0.1:0\"\n[[listener.route]]\n\
                 chain = [\"NAME\"]\nupstream = \"app\"\n[upstream.app]\nendpoints = [\"a:1\"]\n";

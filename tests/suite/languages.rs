@@ -146,6 +146,7 @@ impl Language {
 fn prepare(name: &str, code: Arc<FilterCode>) -> Arc<Prepared> {
     let spec = FilterSpec {
         name: name.into(),
+        label: None,
         config_json: "{}".to_owned(),
         grants: Grants { log: true, random: true, ..Grants::default() },
         limits: Limits::default(),

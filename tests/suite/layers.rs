@@ -5,8 +5,9 @@ use std::path::{Path, PathBuf};
 
 /// A module of the host, and the others it may use.
 const ALLOWED: &[(&str, &[&str])] = &[
-    ("config", &["http", "rollout"]),
+    ("config", &["http", "rollout", "units"]),
     ("http", &[]),
+    ("units", &[]),
     ("shutdown", &[]),
     ("capability", &[]),
     ("io", &[]),
@@ -17,8 +18,12 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("telemetry", &["capability", "chain"]),
     ("wasm", &["capability", "chain", "http", "private", "telemetry"]),
     ("upstream", &["config", "http", "http1", "http2", "io", "telemetry"]),
-    ("rollout", &["private", "telemetry"]),
-    ("snapshot", &["config", "rollout", "shutdown", "telemetry", "upstream", "wasm"]),
+    ("rollout", &["private", "telemetry", "units"]),
+    ("shadow", &["capability", "chain", "http", "rollout", "telemetry", "wasm"]),
+    (
+        "snapshot",
+        &["chain", "config", "rollout", "shadow", "shutdown", "telemetry", "upstream", "wasm"],
+    ),
     (
         "proxy",
         &[
@@ -29,6 +34,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "http2",
             "io",
             "rollout",
+            "shadow",
             "telemetry",
             "upstream",
             "worker",
@@ -49,12 +55,23 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "snapshot",
             "telemetry",
             "upstream",
+            "wasm",
         ],
     ),
     ("admin", &["http", "http1", "io", "rollout", "telemetry"]),
     (
         "reload",
-        &["capability", "chain", "config", "rollout", "shutdown", "snapshot", "telemetry", "wasm"],
+        &[
+            "capability",
+            "chain",
+            "config",
+            "rollout",
+            "shadow",
+            "shutdown",
+            "snapshot",
+            "telemetry",
+            "wasm",
+        ],
     ),
     ("cases", &["capability", "chain", "config", "http", "proxy", "reload", "telemetry", "wasm"]),
 ];

@@ -119,7 +119,7 @@ async fn when_most_endpoints_are_left_out_all_are_used() {
     let origins = [Tunable::new().await, Tunable::new().await, Tunable::new().await];
     origins.iter().for_each(|it| it.status.store(500, Ordering::SeqCst));
     let setup = origins.iter().fold(Sidecar::new(), |setup, it| setup.origin(&it.origin));
-    let outlier = "outlier = { consecutive_5xx = 1, ejected_max = 1 }";
+    let outlier = "outlier = { consecutive_5xx = 1, ejected_max = \"100%\" }";
     let sidecar = setup.upstream(outlier).runtime("workers = 1").start().await;
     good(&sidecar, 3).await;
     assert!(sidecar.metric("pillion_upstream_endpoints", &["state=\"ejected\""]).await >= 2.0);

@@ -8,7 +8,7 @@ use tokio::sync::Notify;
 
 /// A repetition comes at once, and as many may as the test wants.
 const FREELY: &str = "backoff = { base = \"1ms\", max = \"1ms\" }, \
-                      budget = { ratio = 1, min_per_second = 1000 }";
+                      budget = { ratio = \"100%\", min_per_second = 1000 }";
 
 /// Keys of an upstream whose requests are repeated.
 fn retry(keys: &str) -> String {
@@ -291,7 +291,7 @@ async fn a_total_outage_multiplies_what_the_upstream_sees_by_no_more_than_the_bu
     let origin = answering(503).await;
     let keys = "retry = { on = [\"503\"], attempts = 10, \
                 backoff = { base = \"1ms\", max = \"1ms\" }, \
-                budget = { ratio = 0.2, min_per_second = 0, ttl = \"1m\" } }";
+                budget = { ratio = \"20%\", min_per_second = 0, ttl = \"1m\" } }";
     let setup = Sidecar::new().origin(&origin).upstream(keys).runtime("workers = 2");
     let sidecar = setup.start().await;
     for _ in 0..100 {

@@ -1,22 +1,23 @@
-//! The paths of the admin interface, and what each answers. No sockets: a request head in, an
-//! answer out.
+//! What each path answers. No sockets: a request that `guard` has let through in, an answer out.
+//! Rollouts are in `rollouts`.
 
-use super::{AdminTarget, ReloadRefused, Reloaded, guard};
+use super::guard::Asked;
+use super::paths::Action;
+use super::shape::Failed;
+use super::{AdminTarget, ReloadRefused, Reloaded, rollouts};
 use crate::http::{Name, RequestHead};
 use crate::telemetry::exposition;
-use serde_json::{Value, json};
+use bytes::Bytes;
+use serde::Serialize;
+use serde_json::json;
 use std::time::Duration;
+use tokio::time::timeout;
 
-/// Text that every 404 shows.
-const PATHS: &str = "\
-GET  /livez    200 while the process runs
-GET  /readyz   200 when traffic may be sent here, else 503 and why
-GET  /metrics  OpenMetrics text
-GET  /config   the running configuration, without secrets
-GET  /status   generation, workers, listeners, filters, last reload
-POST /reload   read the configuration again; 200, or 422 and why
-POST /drain    finish what is in flight, then end
-";
+/// How long an answer waits for what was set in motion, before it says that this goes on.
+pub const RELOAD_TIMEOUT: Duration = Duration::from_secs(300);
+
+/// What `GET /openapi.json` answers.
+const OPENAPI: &str = include_str!("openapi.json");
 
 const TEXT: &str = "text/plain; charset=utf-8";
 const JSON: &str = "application/json";
@@ -26,53 +27,62 @@ const JSON: &str = "application/json";
 pub(super) struct Answer {
     pub(super) status: u16,
     pub(super) content_type: &'static str,
-    /// For 405.
-    pub(super) allow: Option<&'static str>,
+    /// One that only this answer has.
+    pub(super) field: Option<(&'static str, String)>,
     pub(super) body: String,
 }
 
-/// What a request wants.
-pub(super) enum Wanted {
-    /// It is answered.
-    Answer(Answer),
-    /// A reload; the answer comes from [`reloaded`].
-    Reload,
+impl Answer {
+    /// The same with a field of its own.
+    pub(super) fn with(self, name: &'static str, value: String) -> Self {
+        Answer { field: Some((name, value)), ..self }
+    }
 }
 
-/// Answers everything that does not have to be waited for.
-pub(super) fn answer(target: &dyn AdminTarget, request: &RequestHead) -> Wanted {
-    if let Some(reason) = guard::refusal(request) {
-        return Wanted::Answer(text(403, format!("{reason}\n")));
-    }
-    let reads = matches!(request.method.as_str(), "GET" | "HEAD");
-    let posts = request.method == "POST";
-    let answer = match request.path() {
-        "/livez" | "/readyz" | "/metrics" | "/config" | "/status" if !reads => {
-            not_allowed(request, "GET, HEAD")
-        }
-        "/reload" | "/drain" if !posts => not_allowed(request, "POST"),
-        "/livez" => text(200, "live\n".to_owned()),
-        "/readyz" => readiness(target),
-        "/metrics" => {
+/// Does what was asked for, and answers.
+pub(super) async fn answer(
+    target: &dyn AdminTarget,
+    request: &RequestHead,
+    asked: Asked,
+    body: Bytes,
+) -> Answer {
+    let Asked { path, name } = asked;
+    match path.action {
+        Action::Live => text(200, "live\n".to_owned()),
+        Action::Ready => readiness(target),
+        Action::Metrics => {
             Answer { content_type: exposition::CONTENT_TYPE, ..text(200, target.metrics()) }
         }
-        "/config" => json_answer(200, &target.config()),
-        "/status" => json_answer(200, &target.status()),
-        "/reload" => return Wanted::Reload,
-        "/drain" => {
+        Action::Config => json_answer(200, &target.config()),
+        Action::Status => json_answer(200, &target.status()),
+        Action::OpenApi => Answer { content_type: JSON, ..text(200, OPENAPI.to_owned()) },
+        Action::Reload => match timeout(RELOAD_TIMEOUT, target.reload()).await {
+            Ok(result) => reloaded(request, result),
+            Err(_) => reload_goes_on(request),
+        },
+        Action::Drain => {
             target.drain();
             text(
                 202,
                 "Draining: what is in flight is finished, then the process ends.\n".to_owned(),
             )
         }
-        _ => text(404, format!("There is nothing here. The paths are:\n\n{PATHS}")),
-    };
-    Wanted::Answer(answer)
+        Action::Rollouts(verb) => match target.control() {
+            Some(control) => {
+                let name = name.unwrap_or_default();
+                rollouts::answer(control, verb, name, request.query(), body).await
+            }
+            None => {
+                let message = "The first generation is not published yet: ask again once \
+                               `GET /readyz` answers 200.";
+                refusal(true, 503, message, Vec::new())
+            }
+        },
+    }
 }
 
 /// The answer to `POST /reload`; as JSON where the client asked for it.
-pub(super) fn reloaded(request: &RequestHead, result: Result<Reloaded, ReloadRefused>) -> Answer {
+fn reloaded(request: &RequestHead, result: Result<Reloaded, ReloadRefused>) -> Answer {
     match (result, accepts_json(request)) {
         (Ok(Reloaded { generation }), true) => {
             json_answer(200, &json!({ "result": "ok", "generation": generation }))
@@ -88,9 +98,9 @@ pub(super) fn reloaded(request: &RequestHead, result: Result<Reloaded, ReloadRef
     }
 }
 
-/// The answer to `POST /reload` when the reload takes longer than `waited`.
-pub(super) fn reload_goes_on(request: &RequestHead, waited: Duration) -> Answer {
-    let seconds = waited.as_secs();
+/// The answer to `POST /reload` when the reload takes longer than it is waited for.
+fn reload_goes_on(request: &RequestHead) -> Answer {
+    let seconds = RELOAD_TIMEOUT.as_secs();
     let message =
         format!("the reload is not done after {seconds} s and goes on; see its result in /status");
     if accepts_json(request) {
@@ -98,11 +108,6 @@ pub(super) fn reload_goes_on(request: &RequestHead, waited: Duration) -> Answer 
     } else {
         text(504, format!("{message}\n"))
     }
-}
-
-/// A plain text answer.
-pub(super) fn text(status: u16, body: String) -> Answer {
-    Answer { status, content_type: TEXT, allow: None, body }
 }
 
 fn readiness(target: &dyn AdminTarget) -> Answer {
@@ -115,16 +120,30 @@ fn readiness(target: &dyn AdminTarget) -> Answer {
     }
 }
 
-fn not_allowed(request: &RequestHead, allow: &'static str) -> Answer {
-    let body = format!("`{}` takes {allow}, not {}.\n", request.path(), request.method);
-    Answer { allow: Some(allow), ..text(405, body) }
+/// A plain text answer.
+pub(super) fn text(status: u16, body: String) -> Answer {
+    Answer { status, content_type: TEXT, field: None, body }
 }
 
-fn json_answer(status: u16, value: &Value) -> Answer {
-    Answer { content_type: JSON, ..text(status, format!("{value:#}\n")) }
+/// An answer in JSON.
+pub(super) fn json_answer(status: u16, value: &impl Serialize) -> Answer {
+    let body = serde_json::to_string_pretty(value);
+    let body = body.expect("the keys of what is shown are strings, and its values are plain");
+    Answer { content_type: JSON, ..text(status, body + "\n") }
 }
 
-fn accepts_json(request: &RequestHead) -> bool {
+/// An answer that says why not, in JSON or text.
+pub(super) fn refusal(json: bool, status: u16, error: &str, diagnostics: Vec<String>) -> Answer {
+    let error = error.trim_end().to_owned();
+    if json {
+        return json_answer(status, &Failed { error, diagnostics });
+    }
+    let lines = std::iter::once(error).chain(diagnostics);
+    text(status, lines.map(|line| line + "\n").collect())
+}
+
+/// Does the client say that it takes JSON?
+pub(super) fn accepts_json(request: &RequestHead) -> bool {
     let is_json = |item: &[u8]| {
         let media_type = item.split(|byte| *byte == b';').next().unwrap_or_default();
         media_type.trim_ascii().eq_ignore_ascii_case(JSON.as_bytes())
@@ -137,9 +156,13 @@ fn accepts_json(request: &RequestHead) -> bool {
 pub(super) mod tests {
     use super::*;
     use crate::admin::Reloading;
+    use crate::admin::guard::{Peer, admit};
+    use crate::admin::rollouts::tests::Rollouts;
+    use crate::http::BodyLength;
+    use crate::rollout::control::Control;
     use http::Method;
+    use serde_json::Value;
     use std::sync::atomic::{AtomicUsize, Ordering};
-    use std::time::Duration;
 
     /// Ready unless there are reasons; reloads unless there are diagnostics.
     #[derive(Default)]
@@ -148,6 +171,7 @@ pub(super) mod tests {
         pub(in super::super) diagnostics: Vec<String>,
         pub(in super::super) drains: AtomicUsize,
         pub(in super::super) reload_takes: Duration,
+        pub(in super::super) rollouts: Option<Rollouts>,
     }
 
     impl AdminTarget for Target {
@@ -182,6 +206,10 @@ pub(super) mod tests {
         fn drain(&self) {
             self.drains.fetch_add(1, Ordering::Relaxed);
         }
+
+        fn control(&self) -> Option<&dyn Control> {
+            self.rollouts.as_ref().map(|rollouts| rollouts as &dyn Control)
+        }
     }
 
     fn request(method: &str, target: &str) -> RequestHead {
@@ -193,15 +221,20 @@ pub(super) mod tests {
         }
     }
 
-    fn answered(target: &Target, method: &str, path: &str) -> Answer {
-        match answer(target, &request(method, path)) {
-            Wanted::Answer(answer) => answer,
-            Wanted::Reload => panic!("a reload"),
-        }
+    /// What a request of the owner is answered.
+    pub(in super::super) async fn answered(
+        target: &Target,
+        method: &str,
+        path: &str,
+        body: &str,
+    ) -> Answer {
+        let request = request(method, path);
+        let asked = admit(&request, BodyLength::None, Peer::Owner, None).unwrap();
+        answer(target, &request, asked, Bytes::copy_from_slice(body.as_bytes())).await
     }
 
-    #[test]
-    fn views_are_text_metrics_and_json() {
+    #[tokio::test]
+    async fn views_are_text_metrics_and_json() {
         let target = Target::default();
         for (path, content_type, body) in [
             ("/livez", TEXT, "live\n"),
@@ -210,62 +243,29 @@ pub(super) mod tests {
             ("/metrics", exposition::CONTENT_TYPE, "# EOF\n"),
             ("/config", JSON, "{\n  \"admin\": {}\n}\n"),
             ("/status", JSON, "{\n  \"generation\": 7\n}\n"),
+            ("/openapi.json", JSON, OPENAPI),
         ] {
             let expected = Answer { content_type, ..text(200, body.to_owned()) };
-            assert_eq!(answered(&target, "GET", path), expected, "{path}");
-            assert_eq!(answered(&target, "HEAD", path), expected, "{path}");
+            assert_eq!(answered(&target, "GET", path, "").await, expected, "{path}");
+            assert_eq!(answered(&target, "HEAD", path, "").await, expected, "{path}");
         }
     }
 
-    #[test]
-    fn what_is_not_ready_says_why() {
+    #[tokio::test]
+    async fn what_is_not_ready_says_why() {
         let unready = vec!["filter `auth` is not loaded".to_owned(), "draining".to_owned()];
         let target = Target { unready, ..Target::default() };
         let expected = "not ready\nfilter `auth` is not loaded\ndraining\n";
-        assert_eq!(answered(&target, "GET", "/readyz"), text(503, expected.to_owned()));
-        assert_eq!(answered(&target, "GET", "/livez").status, 200);
+        let answer = answered(&target, "GET", "/readyz", "").await;
+        assert_eq!(answer, text(503, expected.to_owned()));
+        assert_eq!(answered(&target, "GET", "/livez", "").await.status, 200);
     }
 
-    #[test]
-    fn drain_is_handed_on() {
+    #[tokio::test]
+    async fn drain_is_handed_on() {
         let target = Target::default();
-        assert_eq!(answered(&target, "POST", "/drain").status, 202);
+        assert_eq!(answered(&target, "POST", "/drain", "").await.status, 202);
         assert_eq!(target.drains.load(Ordering::Relaxed), 1);
-    }
-
-    #[test]
-    fn a_wrong_method_is_told_the_right_one() {
-        let target = Target::default();
-        for (method, path, allow) in [
-            ("GET", "/drain", "POST"),
-            ("HEAD", "/reload", "POST"),
-            ("POST", "/metrics", "GET, HEAD"),
-            ("DELETE", "/livez", "GET, HEAD"),
-        ] {
-            let answer = answered(&target, method, path);
-            assert_eq!((answer.status, answer.allow), (405, Some(allow)));
-            assert_eq!(answer.body, format!("`{path}` takes {allow}, not {method}.\n"));
-        }
-        assert_eq!(target.drains.load(Ordering::Relaxed), 0);
-    }
-
-    #[test]
-    fn an_unknown_path_shows_the_known_ones() {
-        for path in ["/", "/livez/", "/metricsx", "*"] {
-            let answer = answered(&Target::default(), "GET", path);
-            assert_eq!(answer.status, 404);
-            assert!(answer.body.contains("POST /reload"));
-        }
-    }
-
-    #[test]
-    fn pages_from_elsewhere_set_nothing_in_motion() {
-        let target = Target::default();
-        let mut foreign = request("POST", "/drain");
-        foreign.authority = "evil.example".into();
-        let Wanted::Answer(answer) = answer(&target, &foreign) else { panic!("a reload") };
-        assert_eq!(answer.status, 403);
-        assert_eq!(target.drains.load(Ordering::Relaxed), 0);
     }
 
     #[test]
@@ -287,13 +287,12 @@ pub(super) mod tests {
 
     #[test]
     fn a_reload_that_takes_long_is_not_called_a_failure() {
-        let waited = Duration::from_secs(300);
-        let plain = reload_goes_on(&request("POST", "/reload"), waited);
+        let plain = reload_goes_on(&request("POST", "/reload"));
         let expected =
             "the reload is not done after 300 s and goes on; see its result in /status\n";
         assert_eq!((plain.status, plain.body.as_str()), (504, expected));
         let mut json = request("POST", "/reload");
         json.fields.append(Name::known("accept"), b"application/json");
-        assert!(reload_goes_on(&json, waited).body.contains(r#""result": "unknown""#));
+        assert!(reload_goes_on(&json).body.contains(r#""result": "unknown""#));
     }
 }

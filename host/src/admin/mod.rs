@@ -1,18 +1,33 @@
-//! The admin interface: a small HTTP/1.1 server on loopback for people, probes and scrapers, on a
-//! thread of its own, so that a busy or stuck worker does not silence it.
+//! The admin interface: a small HTTP/1.1 server on loopback or a Unix socket for people, probes,
+//! scrapers and the command line, on a thread of its own, so that a busy or stuck worker does not
+//! silence it.
 //!
-//! It knows nothing of what it shows: [`AdminTarget`] does. Read `answer` for the paths, `guard`
-//! for who is turned away, `server` for connections and their limits.
+//! It knows nothing of what it shows: [`AdminTarget`] does, and
+//! [`Control`](crate::rollout::control::Control) for rollouts. Read `paths` for what there is,
+//! `guard` for who is turned away, `answer` and `rollouts` for what is answered, `server`,
+//! `connection` and `socket` for connections and their limits.
 
 mod answer;
+mod asked;
+mod connection;
 mod guard;
+#[cfg(test)]
+mod openapi_tests;
+mod paths;
+mod rollouts;
 mod server;
+pub mod shape;
+mod socket;
+mod token;
 
-pub use server::{
-    Admin, BODY_BYTES_MAX, CONNECTIONS_MAX, HEAD_TIMEOUT, IDLE_TIMEOUT, RELOAD_TIMEOUT,
-    WRITE_TIMEOUT, run, spawn,
-};
+pub use answer::RELOAD_TIMEOUT;
+pub use connection::{HEAD_TIMEOUT, IDLE_TIMEOUT, UPLOAD_TIMEOUT, UPLOADS_MAX, WRITE_TIMEOUT};
+pub use paths::{BODY_BYTES_MAX, JSON_BYTES_MAX};
+pub use server::{Admin, CONNECTIONS_MAX, Doors, run, spawn};
+pub use socket::{OwnerSocket, SocketError};
+pub use token::Token;
 
+use crate::rollout::control::Control;
 use serde_json::Value;
 use std::future::Future;
 use std::pin::Pin;
@@ -38,6 +53,9 @@ pub trait AdminTarget: Send + Sync {
 
     /// Begins to drain: readiness is off, what is in flight is finished, then the process ends.
     fn drain(&self);
+
+    /// What can be asked of rollouts; none before the first generation is published.
+    fn control(&self) -> Option<&dyn Control>;
 }
 
 /// A reload under way.

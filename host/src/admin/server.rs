@@ -1,56 +1,56 @@
-//! Connections of the admin interface: read a request under limits, answer, read the next.
+//! The admin thread: where it listens, and how many connections it has. What is spoken on them is
+//! in `connection`.
 //!
-//! It uses the HTTP/1 codec of the data path, and so refuses what that refuses. Everything that is
-//! waited for has a limit, and nothing a client does or leaves undone keeps others from being
-//! served.
+//! Nothing a client does or leaves undone keeps others from being served.
 
 use super::AdminTarget;
-use super::answer::{self, Answer, Wanted, text};
-use crate::http::head::response_has_body;
-use crate::http::{BodyLength, Fields, Frame, Name, RequestHead, ResponseHead};
-use crate::http1::{HeadLimits, ReadError, Reader, RequestFraming, ResponseKind, Writer};
+use super::connection::{Connection, Shared};
+use super::guard::Peer;
+use super::socket::{self, OwnerSocket};
+use super::token::Token;
 use crate::io::Stream;
-use std::future::{Future, poll_fn};
+use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::thread::JoinHandle;
-use std::time::{Duration, SystemTime};
-use tokio::net::TcpListener;
+use std::time::Duration;
+use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::{oneshot, watch};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 /// Connections at one time; more are closed at once.
 pub const CONNECTIONS_MAX: usize = 64;
-/// Bytes of a request body. Nothing here needs one.
-pub const BODY_BYTES_MAX: usize = 1024;
-/// For a whole request, head and body.
-pub const HEAD_TIMEOUT: Duration = Duration::from_secs(5);
-/// How long a connection without a request is kept.
-pub const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
-/// For the client to take a whole answer.
-pub const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
-/// How long `POST /reload` waits before it answers that the reload goes on.
-pub const RELOAD_TIMEOUT: Duration = Duration::from_secs(300);
 
 /// How long answers that were begun may take once the server is to stop.
-const STOP_TIMEOUT: Duration = Duration::from_secs(1);
+pub(super) const STOP_TIMEOUT: Duration = Duration::from_secs(1);
 /// How long to leave accepting alone when it fails, as it does when descriptors run out.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// Where the admin interface is reached, and what it asks for.
+#[derive(Debug, Default)]
+pub struct Doors {
+    /// A bound socket.
+    pub tcp: Option<std::net::TcpListener>,
+    /// A Unix socket.
+    pub unix: Option<OwnerSocket>,
+    /// What most paths ask for, through either door.
+    pub token: Option<Token>,
+}
 
 /// The admin thread. Dropping it ends the thread, after at most a second.
 #[derive(Debug)]
 pub struct Admin {
-    address: SocketAddr,
+    address: Option<SocketAddr>,
     stop: Option<oneshot::Sender<()>>,
     thread: Option<JoinHandle<()>>,
 }
 
 impl Admin {
-    /// The address it listens on.
-    pub fn address(&self) -> SocketAddr {
+    /// The address it listens on; none if there is only a Unix socket.
+    pub fn address(&self) -> Option<SocketAddr> {
         self.address
     }
 }
@@ -65,14 +65,19 @@ impl Drop for Admin {
     }
 }
 
-/// Serves `target` on a bound socket, on a thread of its own.
-pub fn spawn(listener: std::net::TcpListener, target: Arc<dyn AdminTarget>) -> io::Result<Admin> {
-    listener.set_nonblocking(true)?;
-    let address = listener.local_addr()?;
+/// Serves `target`, on a thread of its own.
+pub fn spawn(doors: Doors, target: Arc<dyn AdminTarget>) -> io::Result<Admin> {
+    let address = match &doors.tcp {
+        Some(listener) => {
+            listener.set_nonblocking(true)?;
+            Some(listener.local_addr()?)
+        }
+        None => None,
+    };
     let (stop, stopped) = oneshot::channel();
     let runtime = tokio::runtime::Builder::new_current_thread();
     let thread = std::thread::Builder::new().name("admin".to_owned()).spawn(move || {
-        let served = serve_thread(runtime, listener, target, stopped);
+        let served = serve_thread(runtime, doors, target, stopped);
         if let Err(error) = served {
             tracing::error!(%error, "the admin interface cannot be served");
         }
@@ -82,54 +87,64 @@ pub fn spawn(listener: std::net::TcpListener, target: Arc<dyn AdminTarget>) -> i
 
 fn serve_thread(
     mut runtime: tokio::runtime::Builder,
-    listener: std::net::TcpListener,
+    doors: Doors,
     target: Arc<dyn AdminTarget>,
     stopped: oneshot::Receiver<()>,
 ) -> io::Result<()> {
     let runtime = runtime.enable_all().build_local(Default::default())?;
     runtime.block_on(async {
-        let listener = TcpListener::from_std(listener)?;
-        run(listener, target, async {
-            // An error means the same: the handle is gone.
-            let _ = stopped.await;
-        })
-        .await;
-        Ok(())
+        // An error means the same as what is sent: the handle is gone.
+        let shutdown = async { drop(stopped.await) };
+        run(doors, target, shutdown).await
     })
 }
 
 /// Serves `target` until `shutdown`, then finishes the answers that were begun. Must run on a local
 /// runtime.
 ///
+/// # Errors
+/// The sockets cannot be used.
+///
 /// # Cancel safety
 ///
 /// Dropping it closes every connection.
 pub async fn run(
-    listener: TcpListener,
+    doors: Doors,
     target: Arc<dyn AdminTarget>,
     shutdown: impl Future<Output = ()>,
-) {
+) -> io::Result<()> {
+    let Doors { tcp, unix, token } = doors;
+    let tcp = tcp.map(TcpListener::from_std).transpose()?;
+    // The file is removed at the end.
+    let (unix, _file) = unix.map(OwnerSocket::into_parts).unzip();
+    let unix = unix.map(UnixListener::from_std).transpose()?;
+    let shared = Rc::new(Shared::new(target, token));
     let (stop, stopping) = watch::channel(false);
     let mut connections = JoinSet::new();
     tokio::pin!(shutdown);
     loop {
         // Cancelled branches lose nothing: accept and join are cancel safe, shutdown is pinned.
-        tokio::select! {
+        let accepted = tokio::select! {
             () = &mut shutdown => break,
-            Some(_) = connections.join_next() => {}
-            accepted = listener.accept() => match accepted {
-                Ok((socket, _)) if open(&mut connections) < CONNECTIONS_MAX => {
-                    let connection = Connection::new(Stream::tcp(socket), target.clone());
-                    connections.spawn_local(connection.serve(stopping.clone()));
-                }
-                Ok(_) => tracing::warn!(
-                    connections_max = CONNECTIONS_MAX,
-                    "an admin connection was refused: there are too many"
-                ),
-                Err(error) => {
-                    tracing::warn!(%error, "cannot accept an admin connection");
-                    tokio::time::sleep(ACCEPT_PAUSE).await;
-                }
+            Some(_) = connections.join_next() => continue,
+            accepted = accept_tcp(tcp.as_ref()) => accepted,
+            accepted = accept_unix(unix.as_ref()) => accepted,
+        };
+        match accepted {
+            Ok((stream, peer)) if open(&mut connections) < CONNECTIONS_MAX => {
+                let connection = Connection::new(stream, peer, shared.clone());
+                connections.spawn_local(connection.serve(stopping.clone()));
+            }
+            Ok(_) => tracing::warn!(
+                connections_max = CONNECTIONS_MAX,
+                "an admin connection was refused: there are too many"
+            ),
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+                tracing::warn!(%error, "an admin connection was refused");
+            }
+            Err(error) => {
+                tracing::warn!(%error, "cannot accept an admin connection");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
             }
         }
     }
@@ -137,6 +152,26 @@ pub async fn run(
     let finished = async { while connections.join_next().await.is_some() {} };
     // What is not finished by then is cut off with the set.
     let _ = timeout(STOP_TIMEOUT, finished).await;
+    Ok(())
+}
+
+/// The next connection through TCP; never one where there is no such door.
+async fn accept_tcp(listener: Option<&TcpListener>) -> io::Result<(Stream, Peer)> {
+    let Some(listener) = listener else { return std::future::pending().await };
+    let (socket, address) = listener.accept().await?;
+    Ok((Stream::tcp(socket), Peer::Address(Some(address))))
+}
+
+/// The next connection through the Unix socket, of this user or of root.
+async fn accept_unix(listener: Option<&UnixListener>) -> io::Result<(Stream, Peer)> {
+    let Some(listener) = listener else { return std::future::pending().await };
+    let (socket, _) = listener.accept().await?;
+    let user = socket.peer_cred()?.uid();
+    if !socket::may_ask(user) {
+        let message = format!("user {user} is neither this one nor root");
+        return Err(io::Error::new(io::ErrorKind::PermissionDenied, message));
+    }
+    Ok((Stream::over(socket), Peer::Owner))
 }
 
 /// Connections there are; what has ended but was not looked at yet is none.
@@ -145,170 +180,13 @@ fn open(connections: &mut JoinSet<()>) -> usize {
     connections.len()
 }
 
-struct Connection {
-    reader: Reader,
-    writer: Writer,
-    target: Arc<dyn AdminTarget>,
-    request: RequestHead,
-    limits: Rc<HeadLimits>,
-}
-
-/// What becomes of the connection.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Next {
-    Another,
-    Close,
-}
-
-impl Connection {
-    fn new(stream: Stream, target: Arc<dyn AdminTarget>) -> Self {
-        Connection {
-            reader: Reader::new(stream.clone()),
-            writer: Writer::new(stream),
-            target,
-            request: RequestHead::default(),
-            limits: Rc::default(),
-        }
-    }
-
-    async fn serve(mut self, mut stopping: watch::Receiver<bool>) {
-        loop {
-            let idle = timeout(IDLE_TIMEOUT, poll_fn(|cx| self.reader.poll_idle(cx)));
-            // Cancelled branches lose nothing: waiting reads nothing.
-            let began = tokio::select! {
-                began = idle => began,
-                _ = stopping.wait_for(|stopping| *stopping) => return,
-            };
-            if !matches!(began, Ok(Ok(true))) {
-                return;
-            }
-            // A connection that fails is closed; there is nobody to tell.
-            match self.exchange().await {
-                Ok(Next::Another) => {}
-                Ok(Next::Close) | Err(_) => return,
-            }
-        }
-    }
-
-    async fn exchange(&mut self) -> io::Result<Next> {
-        let request = timeout(HEAD_TIMEOUT, self.read_request()).await;
-        let (answer, next) = match request {
-            Ok(Ok(Some(framing))) => {
-                let next = if framing.keep_alive { Next::Another } else { Next::Close };
-                (self.answer().await, next)
-            }
-            Ok(Ok(None)) => return Ok(Next::Close),
-            Ok(Err(Refused::Answer(answer))) => (answer, Next::Close),
-            Ok(Err(Refused::Gone(error))) => return Err(error),
-            Err(_) => (text(408, "The request did not arrive in time.\n".to_owned()), Next::Close),
-        };
-        self.write(answer, next).await
-    }
-
-    /// The head, into `self.request`; the body is read and forgotten. None: there is no request.
-    async fn read_request(&mut self) -> Result<Option<RequestFraming>, Refused> {
-        let read = poll_fn(|cx| self.reader.poll_request_head(cx, &mut self.request, &self.limits));
-        let framing = match read.await {
-            Ok(Some(framing)) => framing,
-            Ok(None) => return Ok(None),
-            Err(ReadError::Head(error)) => {
-                return Err(Refused::Answer(text(error.status(), format!("{error}\n"))));
-            }
-            Err(ReadError::Io(error)) => return Err(Refused::Gone(error)),
-            Err(error) => return Err(Refused::Gone(io::Error::other(error))),
-        };
-        if self.request.expects_continue && framing.body != BodyLength::None {
-            self.writer.interim(100, &Fields::default());
-            poll_fn(|cx| self.writer.poll_flush(cx)).await.map_err(Refused::Gone)?;
-        }
-        let mut body_bytes = 0;
-        loop {
-            match poll_fn(|cx| self.reader.poll_frame(cx)).await {
-                Ok(Frame::Data(bytes)) => body_bytes += bytes.len(),
-                Ok(Frame::Trailers(_) | Frame::End) => return Ok(Some(framing)),
-                Err(error) => {
-                    return Err(Refused::Answer(text(400, format!("{error}\n"))));
-                }
-            }
-            if body_bytes > BODY_BYTES_MAX {
-                let body = format!("The body is larger than {BODY_BYTES_MAX} bytes.\n");
-                return Err(Refused::Answer(text(413, body)));
-            }
-        }
-    }
-
-    async fn answer(&mut self) -> Answer {
-        match answer::answer(&*self.target, &self.request) {
-            Wanted::Answer(answer) => answer,
-            Wanted::Reload => match timeout(RELOAD_TIMEOUT, self.target.reload()).await {
-                Ok(result) => answer::reloaded(&self.request, result),
-                Err(_) => answer::reload_goes_on(&self.request, RELOAD_TIMEOUT),
-            },
-        }
-    }
-
-    async fn write(&mut self, answer: Answer, next: Next) -> io::Result<Next> {
-        let mut head = ResponseHead { status: answer.status, ..ResponseHead::default() };
-        let mut field = |name, value: &str| head.fields.append(Name::known(name), value.as_bytes());
-        field("content-type", answer.content_type);
-        field("cache-control", "no-store");
-        field("x-content-type-options", "nosniff");
-        field("date", &httpdate::fmt_http_date(SystemTime::now()));
-        if let Some(allow) = answer.allow {
-            field("allow", allow);
-        }
-        let kind = ResponseKind {
-            has_body: response_has_body(&self.request.method, answer.status),
-            keep_alive: next == Next::Another,
-            protocol: self.request.protocol,
-        };
-        let length = BodyLength::Exact(answer.body.len() as u64);
-        let keeps = self.writer.response_head(&head, length, kind);
-        if kind.has_body {
-            self.writer.data(answer.body.into()).map_err(io::Error::other)?;
-        }
-        self.writer.end(None).map_err(io::Error::other)?;
-        let written = timeout(WRITE_TIMEOUT, poll_fn(|cx| self.writer.poll_flush(cx)));
-        written.await.map_err(io::Error::other)??;
-        if keeps {
-            return Ok(Next::Another);
-        }
-        self.close().await?;
-        Ok(Next::Close)
-    }
-
-    /// Shuts down and reads on for a little: closing a socket with unread bytes makes the kernel
-    /// send a reset, which can overtake the answer.
-    async fn close(&mut self) -> io::Result<()> {
-        poll_fn(|cx| self.reader.stream().poll_shutdown(cx)).await?;
-        let drained = async {
-            let mut buffer = bytes::BytesMut::new();
-            loop {
-                buffer.clear();
-                buffer.reserve(BODY_BYTES_MAX);
-                let read = poll_fn(|cx| self.reader.stream().poll_read(cx, &mut buffer)).await;
-                if !matches!(read, Ok(1..)) {
-                    return;
-                }
-            }
-        };
-        let _ = timeout(STOP_TIMEOUT, drained).await;
-        Ok(())
-    }
-}
-
-/// Why there is no request to answer.
-enum Refused {
-    /// This is answered instead, and the connection closed.
-    Answer(Answer),
-    /// The connection is of no more use.
-    Gone(io::Error),
-}
-
 #[cfg(test)]
 mod tests {
     use super::super::answer::tests::Target;
+    use super::super::paths::BODY_BYTES_MAX;
+    use super::super::rollouts::tests::Rollouts;
     use super::*;
+    use crate::rollout::control::UPLOAD_BYTES_MAX;
     use std::io::{Read, Write};
     use std::net::TcpStream;
     use std::sync::atomic::Ordering;
@@ -316,11 +194,16 @@ mod tests {
     fn serving(target: Target) -> (Admin, Arc<Target>) {
         let target = Arc::new(target);
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        (spawn(listener, target.clone()).unwrap(), target)
+        let doors = Doors { tcp: Some(listener), ..Doors::default() };
+        (spawn(doors, target.clone()).unwrap(), target)
+    }
+
+    fn address(admin: &Admin) -> SocketAddr {
+        admin.address().unwrap()
     }
 
     fn connected(admin: &Admin) -> TcpStream {
-        let stream = TcpStream::connect(admin.address()).unwrap();
+        let stream = TcpStream::connect(address(admin)).unwrap();
         // A hang would otherwise be one of the test runner.
         stream.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
         stream
@@ -338,7 +221,7 @@ mod tests {
     /// One request on a connection of its own.
     fn asked(admin: &Admin, line: &str, more: &str) -> String {
         let sent =
-            format!("{line} HTTP/1.1\r\nhost: {}\r\nconnection: close\r\n{more}", admin.address());
+            format!("{line} HTTP/1.1\r\nhost: {}\r\nconnection: close\r\n{more}", address(admin));
         exchanged(admin, &sent)
     }
 
@@ -504,83 +387,104 @@ mod tests {
         assert_eq!(Arc::strong_count(&target), 1);
     }
 
-    /// On a runtime with paused time, against a client in memory of the same runtime.
-    async fn until_closed(sent: &[u8]) -> (String, Duration) {
-        let target = Target::default();
-        talk(target, 64 * 1024, sent, Duration::ZERO).await
-    }
-
-    /// The same with a client that reads only after a pause, over a connection that holds so many
-    /// bytes.
-    async fn talk(
-        target: Target,
-        holds: usize,
-        sent: &[u8],
-        pause: Duration,
-    ) -> (String, Duration) {
-        use tokio::io::{AsyncReadExt, AsyncWriteExt};
-        let (mut client, server) = tokio::io::duplex(holds);
-        let target: Arc<dyn AdminTarget> = Arc::new(target);
-        let (_stop, stopping) = watch::channel(false);
-        let serving = Connection::new(Stream::over(server), target).serve(stopping);
-        let start = tokio::time::Instant::now();
-        let talking = async {
-            client.write_all(sent).await.unwrap();
-            tokio::time::sleep(pause).await;
-            let mut received = String::new();
-            client.read_to_string(&mut received).await.unwrap();
-            (received, start.elapsed())
+    /// One upload on a connection of its own, of so many bytes of zeros.
+    fn uploaded(admin: &Admin, bytes: usize, framing: Framing) -> String {
+        let mut stream = connected(admin);
+        let (length, begin, end) = match framing {
+            Framing::Length => (format!("content-length: {bytes}"), String::new(), ""),
+            Framing::Chunked => {
+                ("transfer-encoding: chunked".to_owned(), format!("{bytes:x}\r\n"), "\r\n0\r\n\r\n")
+            }
         };
-        let (answer, ()) = tokio::join!(talking, serving);
-        answer
+        let head = format!(
+            "POST /filters/limit/next HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\
+             content-type: application/wasm\r\n{length}\r\n\r\n{begin}"
+        );
+        let sending = stream.try_clone().unwrap();
+        let sender = std::thread::spawn(move || {
+            // The server may have answered and closed.
+            let body = vec![0; bytes];
+            let parts = [head.as_bytes(), &body, end.as_bytes()];
+            let _ = parts.iter().try_for_each(|part| (&sending).write_all(part));
+        });
+        let mut received = Vec::new();
+        // A reset after the answer says no more than an end does.
+        let _ = stream.read_to_end(&mut received);
+        sender.join().unwrap();
+        String::from_utf8(received).unwrap()
     }
 
-    #[tokio::test(start_paused = true)]
-    async fn an_idle_connection_is_closed_after_its_timeout() {
-        let (received, after) = until_closed(b"").await;
-        assert_eq!(received, "");
-        assert_eq!(after.as_secs(), IDLE_TIMEOUT.as_secs());
+    #[derive(Clone, Copy)]
+    enum Framing {
+        Length,
+        Chunked,
     }
 
-    #[tokio::test(start_paused = true)]
-    async fn a_head_or_body_that_does_not_come_is_answered_with_408() {
-        for sent in [
-            &b"GET /livez HTTP/1.1\r\nhost: localh"[..],
-            b"POST /drain HTTP/1.1\r\nhost: localhost\r\ncontent-length: 5\r\n\r\nhi",
-        ] {
-            let (received, after) = until_closed(sent).await;
-            assert!(received.starts_with("HTTP/1.1 408 "), "{received}");
-            assert_eq!(after.as_secs(), HEAD_TIMEOUT.as_secs());
+    #[test]
+    fn a_component_is_read_up_to_its_limit() {
+        let rollouts = Some(Rollouts::default());
+        let (admin, target) = serving(Target { rollouts, ..Target::default() });
+        for framing in [Framing::Length, Framing::Chunked] {
+            for (bytes, status) in [
+                (UPLOAD_BYTES_MAX - 1, "200"),
+                (UPLOAD_BYTES_MAX, "200"),
+                (UPLOAD_BYTES_MAX + 1, "413"),
+            ] {
+                let response = uploaded(&admin, bytes, framing);
+                assert_eq!(response.split(' ').nth(1), Some(status), "{bytes}: {response}");
+                let taken = target.rollouts.as_ref().unwrap().components.lock().unwrap().pop();
+                assert_eq!(taken.map(|it| it.len()), (status == "200").then_some(bytes));
+            }
         }
     }
 
-    const MILLISECOND: Duration = Duration::from_millis(1);
+    #[test]
+    fn a_token_is_asked_for_before_a_body() {
+        let rollouts = Some(Rollouts::default());
+        let target = Arc::new(Target { rollouts, ..Target::default() });
+        let tcp = Some(std::net::TcpListener::bind("127.0.0.1:0").unwrap());
+        let token = Some(Token::new("correct horse battery"));
+        let admin = spawn(Doors { tcp, unix: None, token }, target.clone()).unwrap();
+        // Nobody waits for the body that is announced.
+        let announced = "content-type: application/wasm\r\nexpect: 100-continue\r\n\
+                         content-length: 1000\r\n";
+        let line = "POST /filters/limit/next";
+        for (token, status) in [
+            ("", "401"),
+            ("authorization: Bearer correct horse batterx\r\n", "401"),
+            ("authorization: Bearer correct horse battery\r\norigin: http://a\r\n", "403"),
+        ] {
+            let response = asked(&admin, line, &format!("{announced}{token}\r\n"));
+            assert_eq!(response.split(' ').nth(1), Some(status), "{token}: {response}");
+        }
+        assert!(asked(&admin, line, "\r\n").contains("www-authenticate: Bearer\r\n"));
+        let more = "authorization: Bearer correct horse battery\r\n\
+                    content-type: application/wasm\r\ncontent-length: 4\r\n\r\nwasm";
+        let response = asked(&admin, line, more);
+        assert!(response.starts_with("HTTP/1.1 200 "), "{response}");
+        assert!(asked(&admin, "GET /livez", "\r\n").starts_with("HTTP/1.1 200 "));
+        let rollouts = target.rollouts.as_ref().unwrap();
+        assert_eq!(*rollouts.components.lock().unwrap(), ["wasm"]);
+    }
 
-    #[tokio::test(start_paused = true)]
-    async fn an_answer_is_taken_in_time_or_cut_off() {
+    #[test]
+    fn a_unix_socket_is_another_door() {
+        let directory = std::env::temp_dir().join(format!("pillion-door-{}", std::process::id()));
+        std::fs::create_dir_all(&directory).unwrap();
+        let path = directory.join("admin.sock");
+        let target = Arc::new(Target::default());
+        let unix = Some(OwnerSocket::bind(&path).unwrap());
+        let admin = spawn(Doors { unix, ..Doors::default() }, target).unwrap();
+        assert_eq!(admin.address(), None);
+        let mut stream = std::os::unix::net::UnixStream::connect(&path).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
         let sent = b"GET /livez HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n";
-        for (pause, whole) in [
-            (WRITE_TIMEOUT - MILLISECOND, true),
-            (WRITE_TIMEOUT, false),
-            (WRITE_TIMEOUT + MILLISECOND, false),
-        ] {
-            let (received, _) = talk(Target::default(), 16, sent, pause).await;
-            assert_eq!(received.ends_with("\r\n\r\nlive\n"), whole, "{pause:?}: {received}");
-        }
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_reload_is_waited_for_as_long_as_its_limit() {
-        let sent = b"POST /reload HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n";
-        for (reload_takes, status) in [
-            (RELOAD_TIMEOUT - MILLISECOND, "200"),
-            (RELOAD_TIMEOUT, "200"),
-            (RELOAD_TIMEOUT + MILLISECOND, "504"),
-        ] {
-            let target = Target { reload_takes, ..Target::default() };
-            let (received, after) = talk(target, 64 * 1024, sent, Duration::ZERO).await;
-            assert_eq!(received.split(' ').nth(1), Some(status), "{reload_takes:?}: {received}");
-            assert!(after <= RELOAD_TIMEOUT + MILLISECOND, "{after:?}");
-        }
+        stream.write_all(sent).unwrap();
+        let mut received = String::new();
+        stream.read_to_string(&mut received).unwrap();
+        assert!(received.ends_with("\r\n\r\nlive\n"), "{received}");
+        drop(admin);
+        assert!(!path.exists(), "its file goes with it");
+        std::fs::remove_dir_all(&directory).unwrap();
     }
 }

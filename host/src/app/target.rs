@@ -2,7 +2,8 @@
 
 use crate::admin::{AdminTarget, ReloadRefused, Reloaded, Reloading};
 use crate::config::Config;
-use crate::reload::{Cause, Refused, Reloader};
+use crate::reload::{Cause, Refused, Reloader, Shown};
+use crate::rollout::control::{Control, Progress, RolloutStatus};
 use crate::shutdown::{Shutdown, Stage};
 use crate::snapshot::{Shared, Snapshot};
 use crate::telemetry::Metrics;
@@ -77,11 +78,18 @@ impl AdminTarget for Target {
             "listeners": [],
             "filters": [],
             "last_reload": null,
+            "in_force": null,
+            "rollout": null,
+            "kept": null,
         });
         if let Some((shared, reloader)) = self.running.get() {
             status["listeners"] = listeners(reloader);
             status["filters"] = filters(&shared.snapshot.load());
             status["last_reload"] = last_reload(reloader);
+            let shown = reloader.shown();
+            status["in_force"] = shown.in_force.as_str().into();
+            status["rollout"] = shown.rollout.as_ref().map(rollout).into();
+            status["kept"] = kept(&shown);
         }
         status
     }
@@ -109,6 +117,10 @@ impl AdminTarget for Target {
 
     fn drain(&self) {
         self.shutdown.advance(Stage::Draining);
+    }
+
+    fn control(&self) -> Option<&dyn Control> {
+        self.running.get().map(|(_, reloader)| &**reloader as &dyn Control)
     }
 }
 
@@ -156,6 +168,38 @@ fn last_reload(reloader: &Reloader) -> Value {
         }
     }
     shown
+}
+
+/// The rollout in progress, or the latest: in short.
+fn rollout(status: &RolloutStatus) -> Value {
+    let (state, why) = match &status.progress {
+        Progress::Stepping => ("in_progress", None),
+        Progress::Promoted { .. } => ("promoted", None),
+        Progress::RolledBack { reason, .. } => ("rolled_back", Some(reason)),
+        Progress::CutShort { reason } => ("cut_short", Some(reason)),
+    };
+    let steps = &status.plan.steps;
+    json!({
+        "id": status.id.0,
+        "state": state,
+        "reason": why,
+        "changes": status.changes,
+        "step": status.step + 1,
+        "of": steps.len(),
+        "stage": steps.get(status.step).map(|step| step.stage.to_string()),
+        "verdict": status.verdict,
+    })
+}
+
+/// What would outlive the process.
+fn kept(shown: &Shown) -> Value {
+    let generations: Vec<u64> = shown.generations.iter().map(|it| it.generation).collect();
+    json!({
+        "directory": shown.state_dir.as_ref().map(|path| path.display().to_string()),
+        "fault": shown.unkept,
+        "generations": generations,
+        "pinned": shown.pinned.len(),
+    })
 }
 
 fn diagnostics(refused: &Refused) -> Vec<String> {

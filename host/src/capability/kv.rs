@@ -2,8 +2,16 @@
 //!
 //! [`Space`] is what is kept, [`Store`] a generation's handle with its limits. Entries that have
 //! ended are dropped when they are met, a few with every write, and as many as needed when the map
-//! is full; nothing else is ever evicted.
+//! is full; nothing else is ever evicted. Which version of a filter has which map: `spaces`; where a
+//! shadow's writes go: `overlay`.
 
+mod overlay;
+mod spaces;
+
+pub(super) use spaces::Spaces;
+pub use spaces::{Claim, Origin, SPACES_MAX};
+
+use self::overlay::Overlay;
 use super::{SHARDS, locked, nanoseconds_since};
 use std::collections::{BTreeSet, HashMap};
 use std::hash::{BuildHasher, RandomState};
@@ -13,6 +21,8 @@ use std::time::{Duration, Instant};
 
 /// Bytes of a key.
 pub const KEY_BYTES_MAX: usize = 256;
+/// Keys that one call of `keys` gives.
+pub const KEYS_MAX: usize = 1_000;
 /// Default of the grant's `entries`.
 pub const ENTRIES_DEFAULT: usize = 10_000;
 /// Default of the grant's `value`, in bytes.
@@ -58,16 +68,31 @@ pub enum KvError {
 pub struct Store {
     grant: KvGrant,
     space: Arc<Space>,
+    /// Takes what is written, in place of the space.
+    overlay: Option<Overlay>,
 }
 
 impl Store {
-    pub(super) fn new(grant: KvGrant, space: Arc<Space>) -> Self {
-        Store { grant, space }
+    fn new(grant: KvGrant, space: Arc<Space>) -> Self {
+        Store { grant, space, overlay: None }
+    }
+
+    /// Writes no longer reach the space.
+    fn overlaid(self) -> Self {
+        Store { overlay: Some(Overlay::default()), ..self }
+    }
+
+    /// A map that nobody else has. `start` is not later than any time given to it.
+    pub fn apart(grant: KvGrant, start: Instant) -> Self {
+        Store::new(grant, Arc::new(Space::new(start)))
     }
 
     /// The value of `key`; a number made by `increment` reads as decimal digits.
     pub fn get(&self, key: &str, now: Instant) -> Option<Vec<u8>> {
         let now = self.space.time(now);
+        if let Some(overlay) = &self.overlay {
+            return overlay.live(key, now, &self.space).map(|entry| entry.value.to_bytes());
+        }
         let mut shard = self.space.shard(key);
         shard.live(key, now, &self.space.entries).map(|entry| entry.value.to_bytes())
     }
@@ -89,6 +114,9 @@ impl Store {
     /// Removes `key`. Was there one?
     pub fn delete(&self, key: &str, now: Instant) -> bool {
         let now = self.space.time(now);
+        if let Some(overlay) = &self.overlay {
+            return overlay.delete(key, now, &self.space, self.grant.entries);
+        }
         let mut shard = self.space.shard(key);
         shard.live(key, now, &self.space.entries).is_some()
             && shard.remove(key, &self.space.entries)
@@ -138,6 +166,29 @@ impl Store {
         })
     }
 
+    /// The first keys beyond `after` (none: the first of all), at most [`KEYS_MAX`], in the order of
+    /// their bytes. It looks at every entry: for maps that nobody is waiting for.
+    pub fn keys(&self, after: Option<&str>, now: Instant) -> Vec<Arc<str>> {
+        let now = self.space.time(now);
+        let mut first = BTreeSet::new();
+        for shard in &self.space.shards {
+            for (key, entry) in &locked(shard).entries {
+                let passed = after.is_some_and(|after| **key <= *after);
+                if passed || entry.end <= now {
+                    continue;
+                }
+                if first.len() == KEYS_MAX {
+                    if first.last() < Some(key) {
+                        continue;
+                    }
+                    first.pop_last();
+                }
+                first.insert(key.clone());
+            }
+        }
+        first.into_iter().collect()
+    }
+
     fn check(&self, key: &str, value: &[u8]) -> Result<(), KvError> {
         let allowed =
             (1..=KEY_BYTES_MAX).contains(&key.len()) && value.len() <= self.grant.value_bytes;
@@ -151,6 +202,9 @@ impl Store {
         now: u64,
         decide: impl Fn(Option<&Entry>) -> Result<(Option<(Value, u64)>, T), KvError>,
     ) -> Result<T, KvError> {
+        if let Some(overlay) = &self.overlay {
+            return overlay.write(key, now, &self.space, self.grant.entries, decide);
+        }
         let entries = &self.space.entries;
         let mut shard = self.space.shard(key);
         shard.sweep(now, SWEEP_MAX, entries);
@@ -181,7 +235,7 @@ impl Store {
 
 /// What is kept of a filter's map from one generation to the next.
 #[derive(Debug)]
-pub(super) struct Space {
+struct Space {
     start: Instant,
     /// Entries in all shards, and slots about to be filled. Never above the grant of the writer.
     entries: AtomicUsize,
@@ -190,12 +244,25 @@ pub(super) struct Space {
 }
 
 impl Space {
-    pub(super) fn new(start: Instant) -> Self {
+    fn new(start: Instant) -> Self {
         Space {
             start,
             entries: AtomicUsize::new(0),
             hasher: RandomState::new(),
             shards: Default::default(),
+        }
+    }
+
+    /// The same entries in a map of its own. Values are shared, so that a shard is locked no longer
+    /// than it takes to list its entries.
+    fn copy(&self) -> Self {
+        let shards = self.shards.each_ref().map(|shard| locked(shard).clone());
+        let entries = shards.iter().map(|shard| shard.entries.len()).sum();
+        Space {
+            start: self.start,
+            entries: AtomicUsize::new(entries),
+            hasher: self.hasher.clone(),
+            shards: shards.map(Mutex::new),
         }
     }
 
@@ -208,6 +275,11 @@ impl Space {
         locked(&self.shards[self.hasher.hash_one(key) as usize % SHARDS])
     }
 
+    /// A copy of the entry of `key`.
+    fn entry(&self, key: &str, now: u64) -> Option<Entry> {
+        self.shard(key).live(key, now, &self.entries).cloned()
+    }
+
     /// Drops some entries that have ended, wherever they are.
     fn sweep(&self, now: u64) {
         for shard in &self.shards {
@@ -216,23 +288,23 @@ impl Space {
     }
 }
 
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 struct Shard {
     entries: HashMap<Arc<str>, Entry>,
     /// Entries that end, by their end.
     ends: BTreeSet<(u64, Arc<str>)>,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Entry {
     value: Value,
     /// Nanoseconds from the start of the space; [`NEVER`] where there is no end.
     end: u64,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 enum Value {
-    Bytes(Box<[u8]>),
+    Bytes(Arc<[u8]>),
     Number(i64),
 }
 
@@ -324,7 +396,7 @@ mod tests {
 
     fn store(entries: usize, value_bytes: usize) -> (Store, Instant) {
         let start = Instant::now();
-        (Store::new(KvGrant { entries, value_bytes }, Arc::new(Space::new(start))), start)
+        (Store::apart(KvGrant { entries, value_bytes }, start), start)
     }
 
     #[test]
@@ -482,5 +554,26 @@ mod tests {
             }
         });
         assert_eq!(written.load(Ordering::Relaxed), 50);
+    }
+
+    #[test]
+    fn keys_come_in_order_and_in_pages_without_those_that_have_ended() {
+        for keys in [0, 1, KEYS_MAX - 1, KEYS_MAX, KEYS_MAX + 1, 2 * KEYS_MAX + 5] {
+            let (store, now) = store(6 * KEYS_MAX, 1);
+            let all: Vec<String> = (0..keys).map(|key| format!("{key:05}")).collect();
+            for key in &all {
+                store.set(key, b"", None, now).unwrap();
+                store.set(&format!("{key}-ended"), b"", Some(MS), now).unwrap();
+            }
+            let (mut told, mut after) = (Vec::new(), None);
+            loop {
+                let page = store.keys(after.as_deref(), now + MS);
+                assert!(page.len() <= KEYS_MAX);
+                let Some(last) = page.last() else { break };
+                after = Some(last.clone());
+                told.extend(page.iter().map(|key| key.to_string()));
+            }
+            assert_eq!(told, all);
+        }
     }
 }

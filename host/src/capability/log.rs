@@ -41,29 +41,35 @@ pub fn enabled(level: Level) -> bool {
     }
 }
 
+/// Who writes.
+#[derive(Clone, Copy, Debug)]
+pub struct Writer<'w> {
+    /// The filter.
+    pub filter: &'w str,
+    /// Its version.
+    pub version: &'w str,
+    /// It works on copies of exchanges: its lines say so.
+    pub shadow: bool,
+}
+
 /// Writes the `line`th line of a filter in an exchange, counted from 1. `false`: it is over
 /// `lines_max` and was dropped; the caller counts it (`FilterStats::log_line_dropped`).
-pub fn write(
-    filter: &str,
-    version: &str,
-    level: Level,
-    message: &str,
-    line: u32,
-    lines_max: u32,
-) -> bool {
+pub fn write(writer: Writer<'_>, level: Level, message: &str, line: u32, lines_max: u32) -> bool {
     if line > lines_max {
         return false;
     }
     if !enabled(level) {
         return true;
     }
+    let Writer { filter, version, shadow } = writer;
     let message = printable(message, LOG_LINE_BYTES_MAX);
+    let shadow = shadow.then_some(true);
     match level {
-        Level::Error => tracing::error!(target: TARGET, filter, version, "{message}"),
-        Level::Warn => tracing::warn!(target: TARGET, filter, version, "{message}"),
-        Level::Info => tracing::info!(target: TARGET, filter, version, "{message}"),
-        Level::Debug => tracing::debug!(target: TARGET, filter, version, "{message}"),
-        Level::Trace => tracing::trace!(target: TARGET, filter, version, "{message}"),
+        Level::Error => tracing::error!(target: TARGET, filter, version, shadow, "{message}"),
+        Level::Warn => tracing::warn!(target: TARGET, filter, version, shadow, "{message}"),
+        Level::Info => tracing::info!(target: TARGET, filter, version, shadow, "{message}"),
+        Level::Debug => tracing::debug!(target: TARGET, filter, version, shadow, "{message}"),
+        Level::Trace => tracing::trace!(target: TARGET, filter, version, shadow, "{message}"),
     }
     true
 }
@@ -103,6 +109,8 @@ mod tests {
     use std::sync::{Arc, Mutex};
     use tracing_subscriber::fmt::MakeWriter;
 
+    const SHADOW: Writer<'static> = Writer { filter: "f", version: "v", shadow: true };
+
     #[derive(Clone, Default)]
     struct Sink(Arc<Mutex<Vec<u8>>>);
 
@@ -139,19 +147,27 @@ mod tests {
     #[test]
     fn a_line_carries_filter_and_version() {
         let text = logged(|| {
-            assert!(write("auth", "0123456789ab", Level::Warn, "no\ntoken", 1, 20));
+            let auth = Writer { filter: "auth", version: "0123456789ab", shadow: false };
+            assert!(write(auth, Level::Warn, "no\ntoken", 1, 20));
         });
         assert!(text.contains("WARN"), "{text}");
+        assert!(!text.contains("shadow"), "{text}");
         assert!(text.contains(r#"filter="auth" version="0123456789ab""#), "{text}");
         assert!(text.contains(r"no\ntoken"), "{text}");
         assert_eq!(text.lines().count(), 1);
     }
 
     #[test]
+    fn a_line_of_a_shadow_says_so() {
+        let text = logged(|| assert!(write(SHADOW, Level::Info, "line", 1, 20)));
+        assert!(text.contains(r#"filter="f" version="v" shadow=true"#), "{text}");
+    }
+
+    #[test]
     fn lines_over_the_budget_are_dropped() {
         let text = logged(|| {
             for line in 1..=LOG_LINES_MAX + 1 {
-                let written = write("f", "v", Level::Info, "line", line, LOG_LINES_MAX);
+                let written = write(SHADOW, Level::Info, "line", line, LOG_LINES_MAX);
                 assert_eq!(written, line <= LOG_LINES_MAX);
             }
         });
@@ -163,7 +179,7 @@ mod tests {
         let text = logged(|| {
             assert!(enabled(Level::Info));
             assert!(!enabled(Level::Debug));
-            assert!(write("f", "v", Level::Debug, "line", 1, 20));
+            assert!(write(SHADOW, Level::Debug, "line", 1, 20));
         });
         assert_eq!(text, "");
     }

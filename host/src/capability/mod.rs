@@ -26,8 +26,10 @@ use std::time::Instant;
 pub struct State {
     start: Instant,
     sources: Sources,
-    kv: Mutex<HashMap<Box<str>, Arc<kv::Space>>>,
+    kv: Mutex<HashMap<Box<str>, Arc<kv::Spaces>>>,
     rate_limit: Mutex<HashMap<Box<str>, Arc<rate_limit::Table>>>,
+    /// What is kept is read, and never written.
+    shadow: bool,
 }
 
 impl State {
@@ -35,7 +37,24 @@ impl State {
     /// times before it count as it.
     pub fn new(start: Instant) -> Self {
         let (sources, kv, rate_limit) = Default::default();
-        State { start, sources, kv, rate_limit }
+        State { start, sources, kv, rate_limit, shadow: false }
+    }
+
+    /// For filters of which nothing may be seen: they read what is kept here, as it is at the time,
+    /// and what they write is kept apart, in the handle that is given out.
+    pub fn shadow(&self) -> Self {
+        State {
+            start: self.start,
+            sources: self.sources.clone(),
+            kv: Mutex::new(locked(&self.kv).clone()),
+            rate_limit: Mutex::new(locked(&self.rate_limit).clone()),
+            shadow: true,
+        }
+    }
+
+    /// Was it made by [`State::shadow`]?
+    pub fn is_shadow(&self) -> bool {
+        self.shadow
     }
 
     /// Nothing is kept yet, and every filter has its time and its random bytes from `script`.
@@ -49,18 +68,21 @@ impl State {
         &self.sources
     }
 
-    /// The map of `filter`: the same for every generation, under the limits of `grant`.
-    pub fn kv(&self, filter: &str, grant: kv::KvGrant) -> Arc<kv::Store> {
-        let mut spaces = locked(&self.kv);
-        let space = match spaces.get(filter) {
-            Some(space) => space.clone(),
+    /// The map of `filter` for a version of it whose state has `state_version`: the same for every
+    /// generation with that state version.
+    pub fn kv(&self, filter: &str, state_version: u32) -> kv::Claim {
+        let mut filters = locked(&self.kv);
+        let spaces = match filters.get(filter) {
+            Some(spaces) => spaces.clone(),
             None => {
-                let space = Arc::new(kv::Space::new(self.start));
-                spaces.insert(filter.into(), space.clone());
-                space
+                let spaces = Arc::new(kv::Spaces::new(self.start));
+                filters.insert(filter.into(), spaces.clone());
+                spaces
             }
         };
-        Arc::new(kv::Store::new(grant, space))
+        drop(filters);
+        let claim = spaces.claim(state_version);
+        if self.shadow { claim.shadowed() } else { claim }
     }
 
     /// The buckets of `filter`: the same for every generation, sized by `policy`. After a change of
@@ -75,6 +97,7 @@ impl State {
                 table
             }
         };
+        let table = if self.shadow { Arc::new(rate_limit::Table::over(table)) } else { table };
         Arc::new(rate_limit::Buckets::new(policy, table))
     }
 
@@ -83,7 +106,7 @@ impl State {
     pub fn forget_unused(&self, configured: &dyn Fn(&str) -> bool) {
         // A count of one is this map's own: handles are made under the lock, and a handle can only
         // be cloned where there is another.
-        locked(&self.kv).retain(|name, space| configured(name) || Arc::strong_count(space) > 1);
+        locked(&self.kv).retain(|name, spaces| configured(name) || Arc::strong_count(spaces) > 1);
         locked(&self.rate_limit)
             .retain(|name, table| configured(name) || Arc::strong_count(table) > 1);
     }
@@ -111,14 +134,19 @@ mod tests {
     const POLICY: rate_limit::Policy =
         rate_limit::Policy { requests: 1, per: Duration::from_secs(1), burst: 5, keys: 10 };
 
+    /// The map of a filter whose state has had one form from the beginning.
+    fn kv(state: &State, filter: &str) -> Arc<kv::Store> {
+        state.kv(filter, 0).store(GRANT)
+    }
+
     #[test]
     fn state_is_kept_from_one_generation_to_the_next() {
         let now = Instant::now();
         let state = State::new(now);
-        state.kv("a", GRANT).set("k", b"v", None, now).unwrap();
+        kv(&state, "a").set("k", b"v", None, now).unwrap();
         assert!(state.rate_limit("a", POLICY).take("k", 5, now).allowed);
         state.forget_unused(&|name| name == "a");
-        assert_eq!(state.kv("a", GRANT).get("k", now).as_deref(), Some(&b"v"[..]));
+        assert_eq!(kv(&state, "a").get("k", now).as_deref(), Some(&b"v"[..]));
         assert!(!state.rate_limit("a", POLICY).take("k", 1, now).allowed);
     }
 
@@ -126,8 +154,8 @@ mod tests {
     fn filters_do_not_see_each_other() {
         let now = Instant::now();
         let state = State::new(now);
-        state.kv("a", GRANT).set("k", b"v", None, now).unwrap();
-        assert_eq!(state.kv("b", GRANT).get("k", now), None);
+        kv(&state, "a").set("k", b"v", None, now).unwrap();
+        assert_eq!(kv(&state, "b").get("k", now), None);
         assert!(state.rate_limit("a", POLICY).take("k", 5, now).allowed);
         assert!(state.rate_limit("b", POLICY).take("k", 5, now).allowed);
     }
@@ -136,16 +164,17 @@ mod tests {
     fn a_filter_that_is_gone_is_forgotten_once_no_generation_uses_it() {
         let now = Instant::now();
         let state = State::new(now);
-        let old = state.kv("a", GRANT);
+        let claim = state.kv("a", 0);
+        let old = claim.store(GRANT);
         old.set("k", b"v", None, now).unwrap();
         let old_buckets = state.rate_limit("a", POLICY);
         old_buckets.take("k", 5, now);
         state.forget_unused(&|_| false);
-        assert!(state.kv("a", GRANT).get("k", now).is_some(), "the old generation still uses it");
+        assert!(kv(&state, "a").get("k", now).is_some(), "the old generation still uses it");
         assert!(!state.rate_limit("a", POLICY).take("k", 1, now).allowed);
-        drop((old, old_buckets));
+        drop((claim, old, old_buckets));
         state.forget_unused(&|_| false);
-        assert_eq!(state.kv("a", GRANT).get("k", now), None);
+        assert_eq!(kv(&state, "a").get("k", now), None);
         assert!(state.rate_limit("a", POLICY).take("k", 1, now).allowed);
     }
 
@@ -153,9 +182,31 @@ mod tests {
     fn a_generation_that_is_never_published_changes_no_limit() {
         let now = Instant::now();
         let state = State::new(now);
-        let running = state.kv("a", GRANT);
-        drop(state.kv("a", kv::KvGrant { entries: 1, value_bytes: 1 }));
+        let running = kv(&state, "a");
+        drop(state.kv("a", 0).store(kv::KvGrant { entries: 1, value_bytes: 1 }));
         running.set("k", b"0123456789", None, now).unwrap();
         running.set("l", b"0123456789", None, now).unwrap();
+    }
+
+    #[test]
+    fn a_shadow_sees_what_is_kept_and_changes_nothing_of_it() {
+        let now = Instant::now();
+        let state = State::new(now);
+        let running = kv(&state, "a");
+        running.set("k", b"v", None, now).unwrap();
+        let buckets = state.rate_limit("a", POLICY);
+        assert!(buckets.take("k", 3, now).allowed);
+        let shadow = state.shadow();
+        assert!(shadow.is_shadow() && !state.is_shadow());
+        let (shadow_kv, shadow_buckets) = (kv(&shadow, "a"), shadow.rate_limit("a", POLICY));
+        assert_eq!(shadow_kv.get("k", now).as_deref(), Some(&b"v"[..]));
+        assert_eq!(shadow_buckets.take("k", 1, now).remaining, 1);
+        shadow_kv.set("k", b"w", None, now).unwrap();
+        kv(&shadow, "new").set("k", b"w", None, now).unwrap();
+        assert!(shadow.rate_limit("new", POLICY).take("k", 5, now).allowed);
+        assert_eq!(running.get("k", now).as_deref(), Some(&b"v"[..]));
+        assert_eq!(buckets.take("k", 0, now).remaining, 2);
+        assert_eq!(kv(&state, "new").get("k", now), None);
+        assert!(state.rate_limit("new", POLICY).take("k", 5, now).allowed);
     }
 }

@@ -92,6 +92,7 @@ impl Buckets {
     /// None: the key is new, and all buckets are in use.
     fn take_own(&self, key: Digest, tokens: u32, now: u64) -> Option<Taken> {
         let buckets = &self.table.buckets;
+        let forgets_full = self.table.under.is_none();
         let mut shard = locked(self.table.shard(key));
         let Shard { by_key, by_full } = &mut *shard;
         match by_key.entry(key) {
@@ -99,7 +100,7 @@ impl Buckets {
                 let bucket = entry.get_mut();
                 by_full.remove(&(bucket.full_at, key));
                 let taken = bucket.take(&self.rate, tokens, now);
-                if bucket.lack == 0 {
+                if bucket.lack == 0 && forgets_full {
                     entry.remove();
                     buckets.fetch_sub(1, Ordering::Relaxed);
                 } else {
@@ -108,9 +109,9 @@ impl Buckets {
                 Some(taken)
             }
             Entry::Vacant(entry) => {
-                let mut bucket = Bucket::default();
+                let mut bucket = self.table.first(key);
                 let taken = bucket.take(&self.rate, tokens, now);
-                if bucket.lack == 0 {
+                if bucket.lack == 0 && forgets_full {
                     return Some(taken);
                 }
                 if !reserve(buckets, self.keys) {
@@ -118,7 +119,9 @@ impl Buckets {
                 }
                 by_full.insert((bucket.full_at, key));
                 entry.insert(bucket);
-                shard.sweep(now, SWEEP_MAX, buckets);
+                if forgets_full {
+                    shard.sweep(now, SWEEP_MAX, buckets);
+                }
                 Some(taken)
             }
         }
@@ -136,6 +139,9 @@ pub(super) struct Table {
     /// For new keys while all buckets are in use.
     shared: Mutex<Bucket>,
     shards: [Mutex<Shard>; SHARDS],
+    /// Of a shadow: where a bucket is copied from the first time it is used, and what is never
+    /// written. Full buckets are kept for as long as there is room, or they would be copied anew.
+    under: Option<Arc<Table>>,
 }
 
 impl Table {
@@ -146,7 +152,24 @@ impl Table {
             buckets: AtomicUsize::new(0),
             shared: Mutex::default(),
             shards: Default::default(),
+            under: None,
         }
+    }
+
+    /// For a shadow of what uses `under`.
+    pub(super) fn over(under: Arc<Table>) -> Self {
+        Table {
+            hashers: under.hashers.clone(),
+            shared: Mutex::new(*locked(&under.shared)),
+            under: Some(under.clone()),
+            ..Table::new(under.start)
+        }
+    }
+
+    /// A bucket that is used for the first time here: full, but for a shadow.
+    fn first(&self, key: Digest) -> Bucket {
+        let copy = |under: &Arc<Table>| locked(under.shard(key)).by_key.get(&key).copied();
+        self.under.as_ref().and_then(copy).unwrap_or_default()
     }
 
     /// What stands for a key of any length: no key costs more memory than another.
@@ -486,6 +509,39 @@ mod tests {
             Taken { allowed: true, remaining: 0, retry_after_ms: 0, full_after_ms: 3_000 }
         );
         assert_eq!(old.take("all", 0, now).remaining, 7, "its lack was cut to the smaller burst");
+    }
+
+    #[test]
+    fn a_shadow_takes_from_copies() {
+        let policy = policy(1, SECOND, 5);
+        let (running, now) = buckets(policy);
+        running.take("k", 2, now);
+        let shadow = Buckets::new(policy, Arc::new(Table::over(running.table.clone())));
+        assert_eq!(shadow.take("k", 1, now).remaining, 2);
+        assert_eq!(shadow.take("new", 4, now).remaining, 1);
+        assert_eq!(running.take("k", 0, now).remaining, 3);
+        assert_eq!(running.take("new", 0, now).remaining, 5);
+        running.take("k", 3, now);
+        assert_eq!(shadow.take("k", 0, now).remaining, 2, "copied once");
+        assert_eq!((count(&running), count(&shadow)), (1, 2));
+    }
+
+    #[test]
+    fn a_shadow_keeps_a_full_bucket_since_its_own_is_not() {
+        let policy = Policy { keys: 2, ..policy(1, SECOND, 5) };
+        let (running, now) = buckets(policy);
+        running.take("k", 5, now);
+        let shadow = Buckets::new(policy, Arc::new(Table::over(running.table.clone())));
+        assert_eq!(shadow.take("k", 0, now).remaining, 0);
+        let later = now + 5 * SECOND;
+        assert_eq!(shadow.take("k", 0, later).remaining, 5);
+        running.take("k", 5, later);
+        assert_eq!(shadow.take("k", 1, later).remaining, 4);
+        shadow.take("l", 1, later);
+        assert_eq!(count(&shadow), 2);
+        assert_eq!(shadow.take("m", 1, later).remaining, 4, "in a bucket for all that are new");
+        shadow.take("n", 1, later + SECOND);
+        assert_eq!(count(&shadow), 2, "as many keys as granted");
     }
 
     #[test]

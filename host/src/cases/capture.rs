@@ -158,7 +158,8 @@ mod tests {
     fn lines_and_failures_of_this_thread_are_taken_down_from_their_level_on() {
         let speak = || {
             for (number, level) in [log::Level::Warn, log::Level::Debug].into_iter().enumerate() {
-                log::write("f", "v", level, "line\n", number as u32 + 1, 20);
+                let writer = log::Writer { filter: "f", version: "v", shadow: false };
+                log::write(writer, level, "line\n", number as u32 + 1, 20);
             }
             tracing::error!(target: "pillion::wasm::filter", hook = "on-request", reason = "trap",
                 detail = %"boom", "a filter failed");

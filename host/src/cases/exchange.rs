@@ -186,17 +186,7 @@ impl<'p> Playing<'p> {
     fn replace(&mut self, stop: Stop) -> Source {
         let head = &mut self.exchange.response;
         let body = match stop {
-            Stop::Respond(response) => {
-                head.clear();
-                head.status = response.status;
-                for (name, value) in &response.headers {
-                    // The filter runtime has checked the names.
-                    if let Ok(name) = Name::parse(name.as_bytes()) {
-                        head.fields.append(name, value);
-                    }
-                }
-                response.body.into()
-            }
+            Stop::Respond(response) => response.put_into(head),
             Stop::Failed | Stop::Outgrown => {
                 self.observed.outgrown |= matches!(stop, Stop::Outgrown);
                 self.outcome.error = Some(Fault::FilterFailed.row().error);

@@ -41,7 +41,7 @@ impl Components {
 pub(super) fn component_path(file: &CaseFile) -> Option<PathBuf> {
     match &file.filter {
         FilterSource::File(path) => Some(path.clone()),
-        FilterSource::Builtin(_) => None,
+        FilterSource::Builtin(_) | FilterSource::Uploaded(_) => None,
     }
 }
 
@@ -142,12 +142,14 @@ impl Loading {
         let setup = &case.setup;
         let filter = config::Filter {
             name: self.name.clone(),
+            version: None,
             source: file.filter.clone(),
             config: setup.config.clone(),
             grants: setup.grants.clone(),
             limits: setup.limits.clone(),
             fail_policy: setup.fail_policy,
             isolation: setup.isolation,
+            next: None,
         };
         Player::load(case, spec(&filter), code).map_err(|error| refusal(file, case, error))
     }
@@ -178,10 +180,11 @@ fn name_of(source: &FilterSource) -> Arc<str> {
         FilterSource::File(path) => {
             path.file_stem().map_or(Arc::from("filter"), |stem| stem.to_string_lossy().into())
         }
+        FilterSource::Uploaded(_) => Arc::from("filter"),
     }
 }
 
-fn read(source: &FilterSource) -> Result<Cow<'static, [u8]>, Problem> {
+fn read(source: &FilterSource) -> Result<Cow<'_, [u8]>, Problem> {
     match source {
         FilterSource::Builtin(name) => match pillion_filters::shipped(name) {
             Some(shipped) => Ok(shipped.component.into()),
@@ -197,5 +200,6 @@ fn read(source: &FilterSource) -> Result<Cow<'static, [u8]>, Problem> {
                        directory above it",
             })
         }
+        FilterSource::Uploaded(upload) => Ok(Cow::Borrowed(upload.bytes())),
     }
 }

@@ -1,6 +1,8 @@
 //! What the chain asks of a filter, and what a filter may answer.
 
 use super::exchange::Exchange;
+use crate::http::{Name, ResponseHead};
+use bytes::Bytes;
 use std::time::Duration;
 
 /// A hook of the contract (`wit/`), in the order of an exchange.
@@ -11,6 +13,10 @@ pub enum Hook {
     Configure,
     /// Once per instance, between `configure` and the others.
     WantedHooks,
+    /// Once per version, of an instance that does nothing else.
+    StateVersion,
+    /// Where a version takes over the state of an older form, on an instance that then is dropped.
+    Migrate,
     /// Request head complete.
     OnRequest,
     /// A chunk of the request body.
@@ -29,9 +35,11 @@ pub enum Hook {
 
 impl Hook {
     /// Every hook, in the order of an exchange.
-    pub const ALL: [Hook; 9] = [
+    pub const ALL: [Hook; 11] = [
         Hook::Configure,
         Hook::WantedHooks,
+        Hook::StateVersion,
+        Hook::Migrate,
         Hook::OnRequest,
         Hook::OnRequestBody,
         Hook::OnRequestTrailers,
@@ -46,6 +54,8 @@ impl Hook {
         match self {
             Hook::Configure => "configure",
             Hook::WantedHooks => "wanted-hooks",
+            Hook::StateVersion => "state-version",
+            Hook::Migrate => "migrate",
             Hook::OnRequest => "on-request",
             Hook::OnRequestBody => "on-request-body",
             Hook::OnRequestTrailers => "on-request-trailers",
@@ -56,9 +66,26 @@ impl Hook {
         }
     }
 
+    /// The interface of the contract that has it.
+    pub fn interface(self) -> &'static str {
+        match self {
+            Hook::StateVersion | Hook::Migrate => "state",
+            _ => self.name(),
+        }
+    }
+
     /// Is it called in exchanges, and not before the first of them?
     pub fn is_of_exchange(self) -> bool {
-        !matches!(self, Hook::Configure | Hook::WantedHooks)
+        match self {
+            Hook::Configure | Hook::WantedHooks | Hook::StateVersion | Hook::Migrate => false,
+            Hook::OnRequest
+            | Hook::OnRequestBody
+            | Hook::OnRequestTrailers
+            | Hook::OnResponse
+            | Hook::OnResponseBody
+            | Hook::OnResponseTrailers
+            | Hook::OnComplete => true,
+        }
     }
 }
 
@@ -109,6 +136,21 @@ pub struct LocalResponse {
     pub headers: Vec<(String, Vec<u8>)>,
     /// At most `local_reply` bytes.
     pub body: Vec<u8>,
+}
+
+impl LocalResponse {
+    /// Puts it in place of what stands in `head`, and gives its body.
+    pub fn put_into(self, head: &mut ResponseHead) -> Bytes {
+        head.clear();
+        head.status = self.status;
+        for (name, value) in &self.headers {
+            // The filter runtime has checked the names.
+            if let Ok(name) = Name::parse(name.as_bytes()) {
+                head.fields.append(name, value);
+            }
+        }
+        self.body.into()
+    }
 }
 
 /// Answer of a head hook; the meaning of each case stands in `wit/v0.1.0/types.wit`.

@@ -16,7 +16,9 @@ pub use filter::{
     BodyDecision, FailPolicy, Failure, FailureKind, Filter, HeadDecision, Hook, Hooks,
     LocalResponse, Outcome,
 };
-pub use run::{CHAIN_FILTERS_MAX, Chain, ClosedFailure, Progress, Verdict};
+pub use run::{CHAIN_FILTERS_MAX, Chain, ClosedFailure, Members, Progress, Verdict};
 
+#[cfg(test)]
+pub(crate) mod testing;
 #[cfg(test)]
 mod tests;

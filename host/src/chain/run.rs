@@ -35,6 +35,24 @@ impl Members {
     pub fn insert(&mut self, index: usize) {
         self.0 |= 1 << index;
     }
+
+    /// Is one of them also one of `others`?
+    pub fn meets(self, others: Members) -> bool {
+        self.0 & others.0 != 0
+    }
+
+    /// None at all?
+    pub fn is_empty(self) -> bool {
+        self.0 == 0
+    }
+}
+
+impl FromIterator<usize> for Members {
+    fn from_iter<I: IntoIterator<Item = usize>>(indexes: I) -> Self {
+        let mut members = Members::default();
+        indexes.into_iter().for_each(|index| members.insert(index));
+        members
+    }
 }
 
 /// Where one exchange stands in its chain.
@@ -44,6 +62,8 @@ pub struct Progress {
     pub saw_request: usize,
     /// Filters `0..sees_response` take part in the response that is on its way.
     pub sees_response: usize,
+    /// Filters that failed, whatever their policy.
+    pub failed: Members,
     /// Filters that failed with policy `open`, and are no longer in this exchange.
     pub out: Members,
     /// Filters that do not want the body of the request.
@@ -184,19 +204,30 @@ impl Chain {
     }
 
     /// Tells every filter that saw the request how the exchange ended. A failure here changes
-    /// nothing any more; the filter has logged and counted it.
-    pub fn complete(&self, exchange: &mut Box<Exchange>, progress: &Progress, outcome: &Outcome) {
+    /// nothing any more; the filter has logged and counted it. Returned are all that failed in this
+    /// exchange, then or before.
+    pub fn complete(
+        &self,
+        exchange: &mut Box<Exchange>,
+        progress: &Progress,
+        outcome: &Outcome,
+    ) -> Members {
+        let mut failed = progress.failed;
         if !self.has(Hook::OnComplete) {
-            return;
+            return failed;
         }
         exchange.lap = None;
         for index in (0..progress.saw_request).rev() {
             let filter = &self.filters[index];
             if !progress.out.has(index) && self.hooks[index].has(Hook::OnComplete) {
-                let _logged =
+                let told =
                     call(exchange, index, Phase::Complete, |e| filter.on_complete(e, outcome));
+                if told.is_err() {
+                    failed.insert(index);
+                }
             }
         }
+        failed
     }
 
     fn trailer_hook(
@@ -232,6 +263,9 @@ impl Chain {
         answer: Result<T, Failure>,
         progress: &mut Progress,
     ) -> Step<T> {
+        if answer.is_err() {
+            progress.failed.insert(index);
+        }
         match answer {
             Ok(decision) => Step::Next(decision),
             Err(_) if self.filters[index].fail_policy() == FailPolicy::Open => {

@@ -1,192 +1,17 @@
 //! The rules of the chain, with filters of a few lines.
 
 use super::exchange::{Message, NOTE_BYTES_MAX, NOTES_MAX};
+use super::testing::{Calls, Scripted, chain, filter, refusal, trap};
 use super::*;
 use crate::http::edit;
 use bytes::Bytes;
 use std::cell::RefCell;
 use std::rc::Rc;
 
-type HeadHook = Box<dyn Fn(&mut Exchange) -> Result<HeadDecision, Failure>>;
-type BodyHook = Box<dyn Fn(&mut Exchange, &[u8], &[u8], bool) -> Result<BodyDecision, Failure>>;
-
-/// A filter made of closures, which writes down what it was asked.
-struct Scripted {
-    name: &'static str,
-    policy: FailPolicy,
-    body_bytes_max: usize,
-    on_request: Option<HeadHook>,
-    on_request_body: Option<BodyHook>,
-    on_response: Option<HeadHook>,
-    on_response_body: Option<BodyHook>,
-    trailers: bool,
-    complete: bool,
-    calls: Calls,
-}
-
-type Calls = Rc<RefCell<Vec<String>>>;
-
-fn filter(name: &'static str, calls: &Calls) -> Scripted {
-    Scripted {
-        name,
-        policy: FailPolicy::Closed,
-        body_bytes_max: 10,
-        on_request: None,
-        on_request_body: None,
-        on_response: None,
-        on_response_body: None,
-        trailers: false,
-        complete: false,
-        calls: calls.clone(),
-    }
-}
-
-impl Scripted {
-    fn head(mut self, decision: HeadDecision) -> Self {
-        let (request, response) = (decision.clone(), decision);
-        self.on_request = Some(Box::new(move |_| Ok(request.clone())));
-        self.on_response = Some(Box::new(move |_| Ok(response.clone())));
-        self
-    }
-
-    fn request(
-        mut self,
-        hook: impl Fn(&mut Exchange) -> Result<HeadDecision, Failure> + 'static,
-    ) -> Self {
-        self.on_request = Some(Box::new(hook));
-        self
-    }
-
-    fn response(
-        mut self,
-        hook: impl Fn(&mut Exchange) -> Result<HeadDecision, Failure> + 'static,
-    ) -> Self {
-        self.on_response = Some(Box::new(hook));
-        self
-    }
-
-    fn body(
-        mut self,
-        hook: impl Fn(&mut Exchange, &[u8], &[u8], bool) -> Result<BodyDecision, Failure>
-        + Clone
-        + 'static,
-    ) -> Self {
-        self.on_request_body = Some(Box::new(hook.clone()));
-        self.on_response_body = Some(Box::new(hook));
-        self
-    }
-
-    fn open(mut self) -> Self {
-        self.policy = FailPolicy::Open;
-        self
-    }
-
-    fn say(&self, what: &str) {
-        self.calls.borrow_mut().push(format!("{} {what}", self.name));
-    }
-}
-
-impl Filter for Scripted {
-    fn name(&self) -> &str {
-        self.name
-    }
-
-    fn hooks(&self) -> Hooks {
-        let on = |there: bool, hook, hooks: Hooks| if there { hooks.with(hook) } else { hooks };
-        let hooks = on(self.on_request.is_some(), Hook::OnRequest, Hooks::default());
-        let hooks = on(self.on_request_body.is_some(), Hook::OnRequestBody, hooks);
-        let hooks = on(self.on_response.is_some(), Hook::OnResponse, hooks);
-        let hooks = on(self.on_response_body.is_some(), Hook::OnResponseBody, hooks);
-        let hooks = on(self.trailers, Hook::OnRequestTrailers, hooks);
-        let hooks = on(self.trailers, Hook::OnResponseTrailers, hooks);
-        on(self.complete, Hook::OnComplete, hooks)
-    }
-
-    fn fail_policy(&self) -> FailPolicy {
-        self.policy
-    }
-
-    fn body_bytes_max(&self) -> usize {
-        self.body_bytes_max
-    }
-
-    fn body_overflow(&self) -> Failure {
-        self.say("overflow");
-        Failure { kind: FailureKind::BodyLimit, message: "too much".into() }
-    }
-
-    fn on_request(&self, exchange: &mut Box<Exchange>) -> Result<HeadDecision, Failure> {
-        self.say("request");
-        self.on_request.as_ref().expect("only present hooks are called")(exchange)
-    }
-
-    fn on_request_body(
-        &self,
-        exchange: &mut Box<Exchange>,
-        held: &[u8],
-        chunk: &[u8],
-        last: bool,
-    ) -> Result<BodyDecision, Failure> {
-        self.say(&format!("{:?} {} {last}", exchange.phase, String::from_utf8_lossy(chunk)));
-        self.on_request_body.as_ref().expect("only present hooks are called")(
-            exchange, held, chunk, last,
-        )
-    }
-
-    fn on_request_trailers(&self, exchange: &mut Box<Exchange>) -> Result<(), Failure> {
-        self.say("request trailers");
-        exchange
-            .append_field(Message::Trailers, b"x-seen", self.name.as_bytes())
-            .map_err(|_| trap())
-    }
-
-    fn on_response(&self, exchange: &mut Box<Exchange>) -> Result<HeadDecision, Failure> {
-        self.say("response");
-        self.on_response.as_ref().expect("only present hooks are called")(exchange)
-    }
-
-    fn on_response_body(
-        &self,
-        exchange: &mut Box<Exchange>,
-        held: &[u8],
-        chunk: &[u8],
-        last: bool,
-    ) -> Result<BodyDecision, Failure> {
-        self.say(&format!("{:?} {} {last}", exchange.phase, String::from_utf8_lossy(chunk)));
-        self.on_response_body.as_ref().expect("only present hooks are called")(
-            exchange, held, chunk, last,
-        )
-    }
-
-    fn on_response_trailers(&self, exchange: &mut Box<Exchange>) -> Result<(), Failure> {
-        self.say("response trailers");
-        exchange
-            .append_field(Message::Trailers, b"x-seen", self.name.as_bytes())
-            .map_err(|_| trap())
-    }
-
-    fn on_complete(&self, _: &mut Box<Exchange>, _: &Outcome) -> Result<(), Failure> {
-        self.say("complete");
-        Ok(())
-    }
-}
-
 fn in_phase(phase: Phase) -> Exchange {
     let mut exchange = Exchange::default();
     exchange.phase = phase;
     exchange
-}
-
-fn trap() -> Failure {
-    Failure { kind: FailureKind::Trap, message: "boom".into() }
-}
-
-fn refusal(status: u16) -> LocalResponse {
-    LocalResponse { status, ..LocalResponse::default() }
-}
-
-fn chain(filters: Vec<Scripted>) -> Chain {
-    Chain::new(filters.into_iter().map(|filter| Rc::new(filter) as Rc<dyn Filter>).collect())
 }
 
 /// Runs a body through, chunk by chunk; the last one is marked.
@@ -267,6 +92,7 @@ fn a_closed_failure_ends_the_pass_and_an_open_one_takes_the_filter_out() {
     let (mut exchange, mut progress) = (Box::<Exchange>::default(), Progress::default());
     assert_eq!(closed.request_head(&mut exchange, &mut progress), Verdict::Failed);
     assert_eq!(*calls.borrow(), ["a request"]);
+    assert_eq!(progress.failed, Members::from_iter([0]));
 
     calls.borrow_mut().clear();
     let open = chain(vec![fails("a").open(), filter("b", &calls).head(HeadDecision::Proceed)]);
@@ -274,6 +100,8 @@ fn a_closed_failure_ends_the_pass_and_an_open_one_takes_the_filter_out() {
     assert_eq!(open.request_head(&mut exchange, &mut progress), Verdict::Proceed);
     assert_eq!(open.response_head(&mut exchange, &mut progress), Verdict::Proceed);
     assert_eq!(*calls.borrow(), ["a request", "b request", "b response"]);
+    let failed = open.complete(&mut exchange, &progress, &Outcome::default());
+    assert_eq!(failed, Members::from_iter([0]), "told although it is out");
 }
 
 #[test]

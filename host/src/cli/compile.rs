@@ -6,6 +6,7 @@ use crate::config::{self, FilterSource};
 use crate::reload::{chain, read_component};
 use crate::wasm::{CompileLimits, Compiler};
 use anyhow::Context;
+use bytes::Bytes;
 use std::borrow::Cow;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -33,6 +34,7 @@ struct Work {
 
 enum Source {
     Shipped(&'static [u8]),
+    Held(Bytes),
     File(PathBuf),
 }
 
@@ -50,12 +52,16 @@ pub(super) fn main(arguments: Arguments) -> anyhow::Result<ExitCode> {
         let config::CompileLimits { time, memory } = loaded.config.runtime.compile;
         let limits = CompileLimits { time, memory_bytes: memory as u64 };
         let directory = cache_dir.or(loaded.config.runtime.cache_dir);
-        let works = loaded
-            .config
-            .filters
-            .iter()
-            .map(|filter| Work { name: filter.name.to_string(), source: source(&filter.source) });
-        (works.collect::<Vec<_>>(), Compiler::new(directory, limits))
+        let mut works = Vec::new();
+        for filter in &loaded.config.filters {
+            works.push(Work { name: filter.name.to_string(), source: source(&filter.source) });
+            // A version that only differs otherwise has the same component.
+            if let Some(next) = filter.next.as_ref().filter(|next| next.source != filter.source) {
+                let name = format!("{}, next version", filter.name);
+                works.push(Work { name, source: source(&next.source) });
+            }
+        }
+        (works, Compiler::new(directory, limits))
     } else {
         let works = wasm
             .into_iter()
@@ -87,12 +93,14 @@ fn source(source: &FilterSource) -> Source {
             // A name that is not shipped does not get past the check of the file.
             Source::Shipped(pillion_filters::shipped(name).map_or(&[], |it| it.component))
         }
+        FilterSource::Uploaded(upload) => Source::Held(upload.bytes().clone()),
     }
 }
 
 fn compile(compiler: &Compiler, work: &Work) -> anyhow::Result<String> {
     let bytes = match &work.source {
         Source::Shipped(bytes) => Cow::Borrowed(*bytes),
+        Source::Held(bytes) => Cow::Borrowed(&**bytes),
         Source::File(path) => Cow::Owned(
             read_component(path)
                 .with_context(|| format!("failed to read component `{}`", path.display()))?,

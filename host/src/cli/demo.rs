@@ -118,9 +118,9 @@ grants = {{ rate-limit = {{ requests = 4, per = "1s", burst = 8 }} }}
 }
 
 fn instructions(ready: &Ready, addresses: &Addresses, file: &Path) -> String {
-    let Addresses { app, listen, .. } = *addresses;
+    let Addresses { app, listen, admin } = *addresses;
     let listen = ready.listeners.first().map_or(listen, |(_, address)| *address);
-    let admin = ready.admin;
+    let admin = ready.admin.unwrap_or(admin);
     let shown = file.display();
     let text = std::fs::read_to_string(file).unwrap_or_default();
     let line = text.lines().position(|line| line.contains(EDITED_FIELD));
@@ -179,7 +179,7 @@ mod tests {
         std::fs::create_dir_all(&directory).unwrap();
         let file = directory.join(FILE_NAME);
         std::fs::write(&file, text(&ADDRESSES)).unwrap();
-        let ready = Ready { admin: local(3), listeners: vec![("inbound".into(), local(2))] };
+        let ready = Ready { admin: Some(local(3)), listeners: vec![("inbound".into(), local(2))] };
         let shown = instructions(&ready, &ADDRESSES, &file);
         let line = text(&ADDRESSES).lines().position(|line| line.contains("\"hello\"")).unwrap();
         assert!(shown.contains(&format!("{}:{}\n", file.display(), line + 1)), "{shown}");

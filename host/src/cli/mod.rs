@@ -1,6 +1,7 @@
 //! The command line: one file a verb. Only here is anything printed, and errors are told to people.
 //!
-//! Exit codes: 0 fine, 1 findings or failure, 2 wrong usage, or cases that cannot be played.
+//! Exit codes: 0 fine, 1 findings or failure, 2 wrong usage, or cases that cannot be played; 130
+//! when Ctrl-C ends the watching of a rollout.
 
 mod ask;
 mod compile;
@@ -9,6 +10,7 @@ mod demo_app;
 mod dev;
 mod filter;
 mod local;
+mod rollout;
 mod run;
 mod schema;
 mod status;
@@ -51,6 +53,16 @@ enum Verb {
     Test(test::Arguments),
     /// Show what a running sidecar is doing
     Status(status::Arguments),
+    /// Try a component as the next version of a filter, step by step, and roll it back if it is worse
+    Swap(rollout::SwapArguments),
+    /// Show how the rollout in progress goes, or how the last one ended
+    Rollout(rollout::ShowArguments),
+    /// Go to the next step of the rollout in progress
+    Promote(rollout::PromoteArguments),
+    /// End the rollout in progress, or return to an earlier generation or version of a filter
+    Rollback(rollout::RollbackArguments),
+    /// List the generations that can be returned to, and the versions that were found bad
+    Generations(rollout::GenerationsArguments),
     /// Try everything out: an app, a sidecar before it, and commands to try
     Demo(demo::Arguments),
 }
@@ -73,6 +85,11 @@ pub fn main() -> ExitCode {
         Verb::Filter(arguments) => filter::main(arguments),
         Verb::Test(arguments) => test::main(arguments),
         Verb::Status(arguments) => status::main(&arguments),
+        Verb::Swap(arguments) => rollout::swap(&arguments),
+        Verb::Rollout(arguments) => rollout::show(&arguments),
+        Verb::Promote(arguments) => rollout::promote(&arguments),
+        Verb::Rollback(arguments) => rollout::rollback(&arguments),
+        Verb::Generations(arguments) => rollout::generations(&arguments),
         Verb::Demo(arguments) => demo::main(arguments),
     };
     done.unwrap_or_else(|error| {

@@ -1,31 +1,27 @@
 //! `pillion status`: what the admin interface of a running sidecar tells, for people.
 
-use super::ask::get;
-use super::say;
-use crate::config::ADMIN_ADDRESS_DEFAULT;
+use super::{ask, say};
 use anyhow::Context;
 use serde_json::Value;
 use std::fmt::Write as _;
-use std::net::SocketAddr;
 use std::process::ExitCode;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
-    /// The address of the sidecar's admin interface
-    #[arg(long, value_name = "ADDR", default_value = ADMIN_ADDRESS_DEFAULT)]
-    admin: SocketAddr,
     /// Print the answer as it is
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    admin: ask::AdminArguments,
 }
 
 pub(super) fn main(arguments: &Arguments) -> anyhow::Result<ExitCode> {
-    let body = get(arguments.admin, "/status")?;
+    let body = arguments.admin.admin()?.get("/status")?;
     let shown = if arguments.json {
         body
     } else {
         let status: Value = serde_json::from_str(&body)
-            .with_context(|| format!("{} answers something else", arguments.admin))?;
+            .with_context(|| format!("{} answers something else", arguments.admin.place))?;
         table(&status)
     };
     say(shown.trim_end())?;

@@ -240,7 +240,7 @@ fn named(paths: &[PathBuf]) -> BTreeSet<PathBuf> {
 
 fn component(text: &str) -> Option<PathBuf> {
     match source(text) {
-        FilterSource::Builtin(_) => None,
+        FilterSource::Builtin(_) | FilterSource::Uploaded(_) => None,
         FilterSource::File(path) => std::path::absolute(Path::new(&path)).ok(),
     }
 }

@@ -1,9 +1,10 @@
 //! `pillion validate`: everything that would keep a file from being used, without serving it.
 
 use super::{CONFIG_DEFAULT, say};
-use crate::config;
+use crate::config::{self, Candidate, Loaded};
 use crate::reload::{Loader, OnLoadFailure};
 use crate::telemetry::Metrics;
+use std::iter;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::SystemTime;
@@ -30,11 +31,11 @@ pub(super) fn main(arguments: Arguments) -> anyhow::Result<ExitCode> {
     if !loaded.warnings.is_empty() {
         say(&format!("{}\n", loaded.warnings))?;
     }
+    let candidate = loaded.candidate();
     if !arguments.config_only {
-        let mut loader = Loader::new(&loaded.config, Metrics::new(1, SystemTime::now()))?;
-        // What the fail policy would let pass is a finding here.
-        if let Err(problems) = loader.load(&loaded, OnLoadFailure::Refuse) {
-            say(&problems.to_string())?;
+        let problems = load_filters(&loaded, candidate.as_ref())?;
+        if !problems.is_empty() {
+            say(&problems.join("\n\n"))?;
             return Ok(ExitCode::FAILURE);
         }
     }
@@ -46,7 +47,32 @@ pub(super) fn main(arguments: Arguments) -> anyhow::Result<ExitCode> {
         counted(listeners, "listener"),
         counted(filters, "filter"),
     ))?;
+    for difference in candidate.iter().flat_map(|candidate| &candidate.differences) {
+        say(&format!("to be tried: {difference}"))?;
+    }
     Ok(ExitCode::SUCCESS)
+}
+
+/// What keeps filters from being loaded, those of the candidate included; each problem once.
+fn load_filters(loaded: &Loaded, candidate: Option<&Candidate>) -> anyhow::Result<Vec<String>> {
+    let mut loader = Loader::new(&loaded.config, Metrics::new(1, SystemTime::now()))?;
+    let mut found = Vec::new();
+    // What both have is in use until both are loaded, so that it is prepared once.
+    let mut in_use = Vec::new();
+    for loaded in iter::once(loaded).chain(candidate.map(|candidate| &candidate.loaded)) {
+        // What the fail policy would let pass is a finding here.
+        match loader.load(loaded, OnLoadFailure::Refuse) {
+            Ok(filters) => in_use.push(filters),
+            Err(problems) => {
+                for problem in problems.iter().map(ToString::to_string) {
+                    if !found.contains(&problem) {
+                        found.push(problem);
+                    }
+                }
+            }
+        }
+    }
+    Ok(found)
 }
 
 fn counted(count: usize, what: &str) -> String {

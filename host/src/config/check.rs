@@ -1,7 +1,8 @@
 //! Builds the model from the tables of the file: addresses, names, references, and what only shows
 //! when several tables are seen together.
 //!
-//! Types and ranges are checked by `reader`; `match` and `[filter.NAME]` have files of their own.
+//! Types and ranges are checked by `reader`; `[admin]`, `match`, `[filter.NAME]` and `[rollout]` have
+//! files of their own.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
@@ -11,17 +12,17 @@ use std::sync::Arc;
 
 use ipnet::IpNet;
 
+use super::admin;
 use super::dump::Secrets;
 use super::filters;
-use super::keys::ADMIN_ADDRESS_DEFAULT;
 use super::limits::{CompileLimits, ListenerLimits, UpstreamLimits};
 use super::matches;
 use super::model::{
-    AccessLog, AccessLogDestination, Admin, Config, Endpoint, Listener, Protocol, Route, Runtime,
-    Upstream,
+    AccessLog, AccessLogDestination, Config, Endpoint, Listener, Protocol, Route, Runtime, Upstream,
 };
 use super::problems::{Context, Span};
 use super::reader::{TableReader, Text};
+use super::rollout;
 use super::upstream;
 use super::words::did_you_mean;
 
@@ -32,8 +33,9 @@ pub(super) fn config(
     root: &TableReader<'_, '_>,
     source: PathBuf,
 ) -> Option<Config> {
-    let admin = read_admin(&root.table("admin"));
+    let admin = admin::read(&root.table("admin"));
     let runtime = read_runtime(&root.table("runtime"));
+    let rollout = rollout::read(&root.table("rollout"));
     let access_log = root.has("access_log").then(|| root.table("access_log"));
     let access_log = access_log.map(|table| read_access_log(&table));
 
@@ -43,7 +45,7 @@ pub(super) fn config(
     let mut filter_names = References::new("filter", &filter_tables);
     let listener_tables = root.tables("listener");
     check_unique(&listener_tables, "listener");
-    let mut addresses = Addresses::new(admin.address);
+    let mut addresses = Addresses::new(admin.tcp.then_some(admin.address));
     let listeners: Vec<Option<Listener>> = listener_tables
         .iter()
         .map(|table| read_listener(table, &mut addresses, &mut upstream_names, &mut filter_names))
@@ -62,6 +64,7 @@ pub(super) fn config(
         listeners: listeners.into_iter().collect::<Option<_>>()?,
         upstreams: upstreams.into_iter().collect::<Option<_>>()?,
         filters: filters.into_iter().collect::<Option<_>>()?,
+        rollout,
         source,
         secrets: Secrets::default(),
     })
@@ -112,28 +115,16 @@ impl References {
     }
 }
 
-fn read_admin(table: &TableReader<'_, '_>) -> Admin {
-    let allow_remote = table.flag("allow_remote").unwrap_or_default();
-    let text = table.text("address");
-    let address = text.as_ref().and_then(|text| read_address(table, text, ADMIN_ADDRESS_DEFAULT));
-    if let Some((text, address)) = text.as_ref().zip(address)
-        && !address.ip().is_loopback()
-        && !allow_remote
-    {
-        let message = format!("other hosts could reach the admin listener at `{}`", text.shown());
-        let help = "use a loopback address, or accept that with `allow_remote = true`";
-        table.context.error(text.span.clone(), message, help);
-    }
-    let address = address.unwrap_or_else(unspecified);
-    Admin { address, allow_remote }
-}
-
 /// Stands in for an address that is reported as unusable.
-fn unspecified() -> SocketAddr {
+pub(super) fn unspecified() -> SocketAddr {
     SocketAddr::from(([127, 0, 0, 1], 0))
 }
 
-fn read_address(table: &TableReader<'_, '_>, text: &Text, example: &str) -> Option<SocketAddr> {
+pub(super) fn read_address(
+    table: &TableReader<'_, '_>,
+    text: &Text,
+    example: &str,
+) -> Option<SocketAddr> {
     let parsed = text.value.parse();
     if parsed.is_err() {
         let value = text.value.as_str();
@@ -261,6 +252,23 @@ fn read_route(
 ) -> Option<Route> {
     let name = table.name("name").map_or(default_name, |name| name.value);
     let matching = matches::read(&table.table("match"));
+    let chain = read_chain(table, filters);
+    let next = table.has("next").then(|| table.table("next"));
+    let next_chain = next.as_ref().map(|next| read_chain(next, filters));
+    if let Some(next) = next
+        && next_chain.as_ref() == Some(&chain)
+    {
+        let message = format!("the next chain of route `{name}` is what runs already");
+        let help = "change what is to be tried, or remove `next`";
+        next.context.conclusion(next.span.clone(), message, help);
+    }
+    let upstream = table.name("upstream");
+    let upstream = upstream.and_then(|name| upstreams.resolve(table.context, &name))?;
+    let matches::Match { hosts, path, methods, headers } = matching;
+    Some(Route { name: name.into(), hosts, path, methods, headers, chain, next_chain, upstream })
+}
+
+fn read_chain(table: &TableReader<'_, '_>, filters: &mut References) -> Vec<usize> {
     let mut chain = Vec::new();
     for filter in table.names("chain") {
         let Some(index) = filters.resolve(table.context, &filter) else { continue };
@@ -272,10 +280,7 @@ fn read_route(
         }
         chain.push(index);
     }
-    let upstream = table.name("upstream");
-    let upstream = upstream.and_then(|name| upstreams.resolve(table.context, &name))?;
-    let matches::Match { hosts, path, methods, headers } = matching;
-    Some(Route { name: name.into(), hosts, path, methods, headers, chain, upstream })
+    chain
 }
 
 /// Reports names that several tables of one list have.
@@ -297,8 +302,8 @@ fn check_unique(tables: &[TableReader<'_, '_>], kind: &str) {
 struct Addresses(Vec<(SocketAddr, String)>);
 
 impl Addresses {
-    fn new(admin: SocketAddr) -> Self {
-        Self(vec![(admin, "the admin listener".to_owned())])
+    fn new(admin: Option<SocketAddr>) -> Self {
+        Self(admin.map(|admin| (admin, "the admin listener".to_owned())).into_iter().collect())
     }
 
     /// The address of a listener; that it is taken already is reported.

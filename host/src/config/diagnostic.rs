@@ -188,6 +188,16 @@ impl SourceText {
         Self { name: name.into(), text: text.into() }
     }
 
+    /// A message about the text as a whole.
+    pub(super) fn about(&self, severity: Severity, message: String) -> Diagnostic {
+        Diagnostic { severity, file: self.name.clone(), place: None, message, help: None }
+    }
+
+    /// All of it.
+    pub(super) fn text(&self) -> Arc<str> {
+        self.text.clone()
+    }
+
     /// A message about the bytes of `span`.
     pub(super) fn diagnostic(
         &self,

@@ -1,33 +1,71 @@
 //! The configuration in effect as JSON, in the layout of the file: every default filled in, every
 //! value that came from the environment or from a file replaced.
 //!
-//! What admin shows. Reads back as a configuration where nothing had to be replaced.
+//! What admin shows. Reads back as a configuration where nothing had to be replaced and nothing was
+//! uploaded.
 
 use std::collections::BTreeSet;
+use std::fmt;
+use std::sync::Arc;
 
+use http::HeaderName;
 use serde_json::{Map, Value, json};
 
 use super::model::{
     AccessLog, AccessLogDestination, Admin, Config, FailPolicy, Filter, FilterSource, Grants,
-    HeaderValueMatch, HostMatch, Isolation, Listener, PathMatch, Protocol, RateLimitGrant, Route,
-    Runtime, Upstream,
+    HeaderValueMatch, HostMatch, Isolation, Listener, PathMatch, Protocol, RateLimitGrant, Rollout,
+    Route, Runtime, Upstream,
 };
-use super::units::{format_duration, micros};
+use super::rollout::judge_limits;
 use super::words::join;
+use crate::rollout::Plan;
+use crate::units::{format_duration, micros};
 
 /// Stands for a value that is not shown.
 pub const REDACTED: &str = "<redacted>";
 
-/// Paths of keys whose values are not shown, as in `filter.limit.config.keys[0]`.
+/// What is not shown.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Secrets(pub(super) BTreeSet<String>);
+pub(super) struct Secrets {
+    /// Paths of keys whose values are not shown, as in `filter.limit.config.keys[0]`.
+    pub(super) paths: BTreeSet<String>,
+    /// Values that came from the environment or from files, to be taken out of messages.
+    pub(super) values: SecretValues,
+}
+
+/// Values that must not be shown. Debug shows none of them.
+#[derive(Clone, Default)]
+pub(super) struct SecretValues(pub(super) Arc<BTreeSet<String>>);
+
+impl SecretValues {
+    /// `message` without these values. One or two characters are no secret, and everywhere.
+    pub(super) fn removed_from(&self, message: String) -> String {
+        let shown = self.0.iter().rev().filter(|value| value.len() > 2);
+        shown.fold(message, |message, value| message.replace(value.as_str(), REDACTED))
+    }
+}
+
+impl fmt::Debug for SecretValues {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(REDACTED)
+    }
+}
 
 impl Config {
     /// The configuration in effect, in the layout of the file. Where a value came from `${NAME}` or
     /// `${file:PATH}` it says `<redacted>`.
     pub fn redacted(&self) -> Value {
-        let Self { admin, runtime, access_log, listeners, upstreams, filters, source: _, secrets } =
-            self;
+        let Self {
+            admin,
+            runtime,
+            access_log,
+            listeners,
+            upstreams,
+            filters,
+            rollout,
+            source: _,
+            secrets,
+        } = self;
         let mut root = Map::new();
         root.insert("admin".to_owned(), dump_admin(admin));
         root.insert("runtime".to_owned(), dump_runtime(runtime));
@@ -42,6 +80,7 @@ impl Config {
         let dumped: Map<String, Value> =
             filters.iter().map(|it| (it.name.to_string(), dump_filter(it))).collect();
         root.insert("filter".to_owned(), dumped.into());
+        root.insert("rollout".to_owned(), dump_rollout(rollout));
         let mut root = Value::Object(root);
         redact(&mut root, "", secrets);
         root
@@ -49,8 +88,16 @@ impl Config {
 }
 
 fn dump_admin(admin: &Admin) -> Value {
-    let Admin { address, allow_remote } = admin;
-    json!({ "address": address.to_string(), "allow_remote": allow_remote })
+    let Admin { tcp, address, allow_remote, socket, token } = admin;
+    let mut value =
+        json!({ "tcp": tcp, "address": address.to_string(), "allow_remote": allow_remote });
+    if let Some(socket) = socket {
+        value["socket"] = socket.display().to_string().into();
+    }
+    if token.is_some() {
+        value["token"] = REDACTED.into();
+    }
+    value
 }
 
 fn dump_runtime(runtime: &Runtime) -> Value {
@@ -95,7 +142,7 @@ fn dump_listener(config: &Config, listener: &Listener) -> Value {
 }
 
 fn dump_route(config: &Config, route: &Route) -> Value {
-    let Route { name, hosts, path, methods, headers, chain, upstream } = route;
+    let Route { name, hosts, path, methods, headers, chain, next_chain, upstream } = route;
     let mut matching = Map::new();
     if !hosts.is_empty() {
         let hosts = hosts.iter().map(|host| match host {
@@ -126,9 +173,10 @@ fn dump_route(config: &Config, route: &Route) -> Value {
     }
     // A name that was not given has a `/`, which no name in a file may have.
     let name = (!name.contains('/')).then_some(name);
-    let chain: Vec<&str> =
-        chain.iter().filter_map(|index| config.filters.get(*index)).map(|it| &*it.name).collect();
-    let mut value = json!({ "match": matching, "chain": chain });
+    let mut value = json!({ "match": matching, "chain": config.filter_names(chain) });
+    if let Some(next) = next_chain {
+        value["next"] = json!({ "chain": config.filter_names(next) });
+    }
     if let Some(name) = name {
         value["name"] = (**name).into();
     }
@@ -152,10 +200,12 @@ fn dump_upstream(upstream: &Upstream) -> Value {
 }
 
 fn dump_filter(filter: &Filter) -> Value {
-    let Filter { name: _, source, config, grants, limits, fail_policy, isolation } = filter;
+    let Filter { name: _, version, source, config, grants, limits, fail_policy, isolation, next } =
+        filter;
     let source = match source {
         FilterSource::Builtin(name) => format!("builtin:{name}"),
         FilterSource::File(path) => path.display().to_string(),
+        FilterSource::Uploaded(upload) => format!("uploaded:{}", upload.hash()),
     };
     let fail_policy = match fail_policy {
         FailPolicy::Closed => "closed",
@@ -165,14 +215,41 @@ fn dump_filter(filter: &Filter) -> Value {
         Isolation::Shared => "shared",
         Isolation::PerRequest => "per-request",
     };
-    json!({
+    let mut value = json!({
         "source": source,
         "config": config,
         "grants": dump_grants(grants),
         "limits": limits.dump(),
         "fail_policy": fail_policy,
         "isolation": isolation,
-    })
+    });
+    if let Some(version) = version {
+        value["version"] = (**version).into();
+    }
+    if let Some(next) = next {
+        value["next"] = dump_filter(next);
+    }
+    value
+}
+
+fn dump_rollout(rollout: &Rollout) -> Value {
+    let Rollout { plan, state_dir, version_header } = rollout;
+    let Plan { steps, sticky, thresholds, ignored_headers } = plan;
+    let steps: Vec<String> = steps.iter().map(ToString::to_string).collect();
+    let ignored: Vec<&str> = ignored_headers.iter().map(HeaderName::as_str).collect();
+    let mut value = json!({
+        "steps": steps,
+        "sticky": sticky.to_string(),
+        "ignore_headers": ignored,
+        "judge": judge_limits(thresholds).dump(),
+    });
+    if let Some(state_dir) = state_dir {
+        value["state_dir"] = state_dir.display().to_string().into();
+    }
+    if let Some(name) = version_header {
+        value["version_header"] = name.as_str().into();
+    }
+    value
 }
 
 fn dump_grants(grants: &Grants) -> Value {
@@ -191,7 +268,7 @@ fn dump_grants(grants: &Grants) -> Value {
 
 /// Replaces every value whose path is in `secrets`, with all that is in it.
 fn redact(value: &mut Value, path: &str, secrets: &Secrets) {
-    if secrets.0.contains(path) {
+    if secrets.paths.contains(path) {
         *value = REDACTED.into();
         return;
     }

@@ -26,8 +26,54 @@ pub(super) fn read(name: &Text, table: &TableReader<'_, '_>) -> Option<Filter> {
     let (limits, fail_policy, isolation) =
         (read_limits(table), read_fail_policy(table), read_isolation(table));
     let config = read_config(table);
+    let version = read_version(table);
     let name: Arc<str> = name.value.as_str().into();
-    Some(Filter { name, source: source?, config, grants, limits, fail_policy, isolation })
+    let filter = |source| Filter {
+        name,
+        version,
+        source,
+        config,
+        grants,
+        limits,
+        fail_policy,
+        isolation,
+        next: None,
+    };
+    let mut filter = filter(source?);
+    if table.has("next") {
+        filter.next = Some(Box::new(read_next(&table.table("next"), &filter)));
+    }
+    Some(filter)
+}
+
+/// The version that is to take the place of `running`. What it has not, it has from there; but not
+/// the name of the version.
+fn read_next(table: &TableReader<'_, '_>, running: &Filter) -> Filter {
+    let source = table.text("source").and_then(|text| read_source(table, &text));
+    let mut next = Filter { version: read_version(table), ..running.clone() };
+    next.source = source.unwrap_or(next.source);
+    if table.has("config") {
+        next.config = read_config(table);
+    }
+    if table.has("grants") {
+        let builtin = matches!(next.source, FilterSource::Builtin(_));
+        next.grants = read_grants(&table.table("grants"), builtin);
+    }
+    if table.has("limits") {
+        next.limits = read_limits(table);
+    }
+    next.fail_policy = table.choice_if_any("fail_policy").map_or(next.fail_policy, fail_policy);
+    next.isolation = table.choice_if_any("isolation").map_or(next.isolation, isolation);
+    if running.differences(&next).is_empty() {
+        let message = format!("the next version of filter `{}` is what runs already", next.name);
+        let help = "change what is to be tried, or remove `next`";
+        table.context.conclusion(table.span.clone(), message, help);
+    }
+    next
+}
+
+fn read_version(table: &TableReader<'_, '_>) -> Option<Arc<str>> {
+    table.version("version").map(|text| text.value.into())
 }
 
 pub(super) fn read_source(table: &TableReader<'_, '_>, text: &Text) -> Option<FilterSource> {
@@ -80,14 +126,22 @@ pub(super) fn read_limits(table: &TableReader<'_, '_>) -> FilterLimits {
 }
 
 pub(super) fn read_fail_policy(table: &TableReader<'_, '_>) -> FailPolicy {
-    match table.choice("fail_policy") {
+    fail_policy(table.choice("fail_policy"))
+}
+
+fn fail_policy(word: &str) -> FailPolicy {
+    match word {
         "open" => FailPolicy::Open,
         _ => FailPolicy::Closed,
     }
 }
 
 pub(super) fn read_isolation(table: &TableReader<'_, '_>) -> Isolation {
-    match table.choice("isolation") {
+    isolation(table.choice("isolation"))
+}
+
+fn isolation(word: &str) -> Isolation {
+    match word {
         "per-request" => Isolation::PerRequest,
         _ => Isolation::Shared,
     }

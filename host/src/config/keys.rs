@@ -3,15 +3,21 @@
 //!
 //! Knows nothing of how values are checked against each other; `check` does.
 
+mod filter;
+
+use self::filter::FILTER;
+pub(super) use self::filter::GRANTS;
+#[cfg(test)]
+pub(super) use self::filter::RATE_LIMIT;
 use super::limits::{
     CHAIN_FILTERS_MAX, CONNECTIONS, CompileLimits, DRAIN_TIMEOUT, ENDPOINTS_MAX, FILTERS_MAX,
-    FilterLimits, KvGrant, LISTENERS_MAX, ListenerLimits, MATCH_VALUES_MAX, Outlier,
-    RATE_LIMIT_KEYS, RATE_LIMIT_PER, RATE_LIMIT_REQUESTS, ROUTES_MAX, SLOW_START,
-    TRUSTED_PROXIES_MAX, UPSTREAMS_MAX, UpstreamLimits, WORKERS,
+    IGNORED_HEADERS_MAX, JudgeLimits, LISTENERS_MAX, ListenerLimits, MATCH_VALUES_MAX, Outlier,
+    ROUTES_MAX, SLOW_START, TRUSTED_PROXIES_MAX, UPSTREAMS_MAX, UpstreamLimits, WORKERS,
 };
 use super::spec::Presence::{Optional, Required};
 use super::spec::{Key, Kind, Presence, Table};
 use super::upstream::keys::{HEALTH, RETRY};
+use crate::rollout::plan::STEPS_MAX;
 
 /// Where the admin listener is unless the file says otherwise.
 pub const ADMIN_ADDRESS_DEFAULT: &str = "127.0.0.1:9901";
@@ -28,7 +34,7 @@ pub(super) const ROOT: Table = Table {
           path relative to this file, a final line break dropped); `$$` is a dollar sign. Names \
           and references to them are taken as written.",
     keys: &[
-        key("admin", Optional, Kind::Table(&ADMIN), "The admin listener."),
+        key("admin", Optional, Kind::Table(&ADMIN), "The admin interface."),
         key("runtime", Optional, Kind::Table(&RUNTIME), "Workers, draining, caching, compiling."),
         key(
             "access_log",
@@ -54,24 +60,50 @@ pub(super) const ROOT: Table = Table {
             Kind::NamedTables { table: &FILTER, max: FILTERS_MAX },
             "The filters that chains name.",
         ),
+        key(
+            "rollout",
+            Optional,
+            Kind::Table(&ROLLOUT),
+            "How changes of filters and chains are tried before they take over.",
+        ),
     ],
 };
 
 const ADMIN: Table = Table {
-    doc: "The admin listener: health, readiness, metrics, configuration, reload. It has no access \
-          control of its own, so it stays on a loopback address.",
+    doc: "The admin interface: health, readiness, metrics, configuration, reload, rollouts.",
     keys: &[
+        key(
+            "tcp",
+            Optional,
+            Kind::Flag { default: Some(true) },
+            "Listen on `address`. `false` leaves the `socket`.",
+        ),
         key(
             "address",
             Optional,
             Kind::Text { default: Some(ADMIN_ADDRESS_DEFAULT) },
-            "Address and port.",
+            "Address and port. Whoever can connect to it may do everything, unless there is a \
+             `token`; so it stays on a loopback address.",
         ),
         key(
             "allow_remote",
             Optional,
             Kind::Flag { default: Some(false) },
             "Accept an address that other hosts can reach.",
+        ),
+        key(
+            "socket",
+            Optional,
+            Kind::Text { default: None },
+            "The path of a Unix socket to listen on, relative to this file; only the user that \
+             Pillion runs as may connect to it. Without it: none.",
+        ),
+        key(
+            "token",
+            Optional,
+            Kind::Text { default: None },
+            "What requests have to bring along, as in `authorization: Bearer TOKEN`; always a \
+             reference, as in `${file:token.key}`. Without it: nothing.",
         ),
     ],
 };
@@ -116,6 +148,55 @@ pub(super) const RUNTIME: Table = Table {
             Optional,
             Kind::Table(&CompileLimits::TABLE),
             "Bounds on the child process that compiles a filter.",
+        ),
+    ],
+};
+
+const ROLLOUT: Table = Table {
+    doc: "How a `next` of a filter or of a route is tried beside what runs, judged, and promoted or \
+          rolled back.",
+    keys: &[
+        key(
+            "steps",
+            Optional,
+            Kind::Texts { max: STEPS_MAX },
+            "In order: `shadow 10m`, `canary 5% 10m`, `full`. `shadow` comes first or not at all, \
+             shares grow, `full` is last; a step without a time lasts until it is told to end. \
+             Without it: `shadow 1m`, `canary 5% 5m`, `canary 50% 5m`, `full`.",
+        ),
+        key(
+            "sticky",
+            Optional,
+            Kind::Text { default: Some("random") },
+            "Which requests a canary gets: all of a client address or none (`client`), any \
+             (`random`), or all with one value of a field or none (`header:x-user`).",
+        ),
+        key(
+            "ignore_headers",
+            Optional,
+            Kind::Texts { max: IGNORED_HEADERS_MAX },
+            "Fields that the comparison of a shadow leaves out, since every exchange has another \
+             value. Without it: none.",
+        ),
+        key(
+            "judge",
+            Optional,
+            Kind::Table(&JudgeLimits::TABLE),
+            "What counts as worse; meant to be left alone.",
+        ),
+        key(
+            "version_header",
+            Optional,
+            Kind::Text { default: None },
+            "A field that is added to responses and tells the versions of the filters that served. \
+             Without it: none.",
+        ),
+        key(
+            "state_dir",
+            Optional,
+            Kind::Text { default: None },
+            "Where the last generations are kept, relative to this file. Without it: a directory \
+             of this file's own in the user's directory of states.",
         ),
     ],
 };
@@ -187,8 +268,19 @@ const ROUTE: Table = Table {
             "Filters, in the order in which they see requests; they see responses in reverse. \
              Without it: none.",
         ),
+        key("next", Optional, Kind::Table(&NEXT_ROUTE), "A chain to try as `[rollout]` says."),
         key("upstream", Required, Kind::Name, "The upstream that answers."),
     ],
+};
+
+const NEXT_ROUTE: Table = Table {
+    doc: "What is to take the place of the route's chain, tried as `[rollout]` says.",
+    keys: &[key(
+        "chain",
+        Required,
+        Kind::Names { max: CHAIN_FILTERS_MAX },
+        "Filters, in the order in which they see requests.",
+    )],
 };
 
 const MATCH: Table = Table {
@@ -236,7 +328,7 @@ pub(super) const UPSTREAM: Table = Table {
         key(
             "protocol",
             Optional,
-            Kind::Choice { values: &["http1", "h2c"], default: "http1" },
+            Kind::Choice { values: &["http1", "h2c"], default: Some("http1") },
             "What they speak: `http1`, or `h2c` for HTTP/2 without TLS, which gRPC needs.",
         ),
         key(
@@ -244,7 +336,7 @@ pub(super) const UPSTREAM: Table = Table {
             Optional,
             Kind::Choice {
                 values: &["round_robin", "least_request", "p2c_ewma", "maglev"],
-                default: "round_robin",
+                default: Some("round_robin"),
             },
             "Which of them is next: each in its turn, the less loaded of two that are drawn, the \
              one of two that is expected to answer sooner, or always the same one for a key.",
@@ -287,110 +379,5 @@ pub(super) const UPSTREAM: Table = Table {
             Kind::Table(&UpstreamLimits::TABLE),
             "Bounds on connections and answers.",
         ),
-    ],
-};
-
-const FILTER: Table = Table {
-    doc: "A filter that chains can name.",
-    keys: &[
-        key(
-            "source",
-            Required,
-            Kind::Text { default: None },
-            "`builtin:NAME` for a shipped filter, or the path of a component, relative to this \
-             file (`./limit.wasm`).",
-        ),
-        key(
-            "config",
-            Optional,
-            Kind::Free,
-            "What the filter is given; its own documentation tells the keys. Here only `${NAME}` \
-             with an upper-case name and `${file:PATH}` are replaced, so that a filter can have \
-             templates like `${method}`; write `$${NAME}` for such a text itself.",
-        ),
-        key(
-            "grants",
-            Optional,
-            Kind::Table(&GRANTS),
-            "The capabilities the filter may import; one that is not granted keeps it from being \
-             loaded.",
-        ),
-        key("limits", Optional, Kind::Table(&FilterLimits::TABLE), "Bounds on its calls."),
-        key(
-            "fail_policy",
-            Optional,
-            Kind::Choice { values: &["closed", "open"], default: "closed" },
-            "What a request gets when the filter cannot be loaded, traps, or exceeds its time or \
-             memory: an error (`closed`), or to go on without it (`open`).",
-        ),
-        key(
-            "isolation",
-            Optional,
-            Kind::Choice { values: &["shared", "per-request"], default: "shared" },
-            "`shared`: one instance serves the requests of a worker, one after another. \
-             `per-request`: each gets a fresh one.",
-        ),
-    ],
-};
-
-pub(super) const GRANTS: Table = Table {
-    doc: "The capabilities a filter may import.",
-    keys: &[
-        key(
-            "log",
-            Optional,
-            Kind::Flag { default: None },
-            "Write log lines. Without it: only shipped filters may.",
-        ),
-        key(
-            "clock",
-            Optional,
-            Kind::Flag { default: None },
-            "Read the time. Without it: only shipped filters may.",
-        ),
-        key(
-            "random",
-            Optional,
-            Kind::Flag { default: None },
-            "Get random bytes. Without it: only shipped filters may.",
-        ),
-        key(
-            "metrics",
-            Optional,
-            Kind::Flag { default: None },
-            "Define and report metrics. Without it: only shipped filters may.",
-        ),
-        key(
-            "kv",
-            Optional,
-            Kind::FlagOrTable(&KvGrant::TABLE),
-            "A map kept by the host: `true`, or a table with its bounds. Without it: none.",
-        ),
-        key(
-            "rate-limit",
-            Optional,
-            Kind::Table(&RATE_LIMIT),
-            "Token buckets kept by the host. Without it: none.",
-        ),
-    ],
-};
-
-pub(super) const RATE_LIMIT: Table = Table {
-    doc: "Token buckets kept by the host, all of one size.",
-    keys: &[
-        key("requests", Required, Kind::Limit(RATE_LIMIT_REQUESTS), "Tokens added in each window."),
-        key(
-            "per",
-            Required,
-            Kind::Limit(RATE_LIMIT_PER),
-            "Length of the window, in whole milliseconds.",
-        ),
-        key(
-            "burst",
-            Optional,
-            Kind::Limit(RATE_LIMIT_REQUESTS),
-            "Tokens a full bucket holds. Without it: as many as `requests`.",
-        ),
-        key("keys", Optional, Kind::Limit(RATE_LIMIT_KEYS), "Buckets at most."),
     ],
 };

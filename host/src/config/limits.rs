@@ -7,10 +7,9 @@ use std::time::Duration;
 
 use serde_json::{Map, Value};
 
-use super::ratio;
 use super::reader::TableReader;
 use super::spec::{Key, Kind, Limit, Presence, Table, Unit};
-use super::units;
+use crate::units;
 
 /// Bytes of a configuration file.
 pub const CONFIG_FILE_BYTES_MAX: usize = 1 << 20;
@@ -19,6 +18,12 @@ pub const REFERENCED_FILE_BYTES_MAX: usize = 64 << 10;
 /// Bytes of the path of a key in a filter's `config`, as in `rules[2].set.name`; bounds how deep
 /// tables nest.
 pub const CONFIG_KEY_PATH_BYTES_MAX: usize = 1 << 10;
+/// Bytes of the path of a Unix socket: the kernel's structure has one more, for its end.
+pub const SOCKET_PATH_BYTES_MAX: usize = 107;
+/// The fewest characters of the admin's token.
+pub const TOKEN_CHARS_MIN: usize = 16;
+/// The most characters of the admin's token.
+pub const TOKEN_CHARS_MAX: usize = 1_024;
 /// Listeners of a file.
 pub const LISTENERS_MAX: usize = 64;
 /// Routes of a listener.
@@ -39,6 +44,10 @@ pub const FILTERS_MAX: usize = 1_000;
 pub const CHAIN_FILTERS_MAX: usize = 32;
 /// Bytes of a name of a listener, route, upstream or filter.
 pub const NAME_BYTES_MAX: usize = 64;
+/// Bytes of the name of a version of a filter.
+pub const VERSION_BYTES_MAX: usize = 64;
+/// Fields that the comparison of a shadow leaves out.
+pub const IGNORED_HEADERS_MAX: usize = 100;
 /// Bytes of a filter's `config` table as JSON text.
 pub const FILTER_CONFIG_BYTES_MAX: usize = 256 << 10;
 /// Notes of one exchange.
@@ -64,6 +73,10 @@ const fn m(count: u64) -> u64 {
 }
 const fn h(count: u64) -> u64 {
     m(count * 60)
+}
+/// So many hundredths of a percent.
+const fn percent(hundredths: u64) -> u64 {
+    hundredths * 100
 }
 const fn kib(count: u64) -> u64 {
     count << 10
@@ -136,19 +149,19 @@ macro_rules! limits {
     (@type duration) => { Duration };
     (@type size) => { usize };
     (@type count) => { usize };
-    (@type ratio) => { usize };
+    (@type percent) => { u64 };
     (@unit duration) => { Unit::Duration };
     (@unit size) => { Unit::Size };
     (@unit count) => { Unit::Count };
-    (@unit ratio) => { Unit::Ratio };
+    (@unit percent) => { Unit::Percent };
     (@from duration, $value:expr) => { Duration::from_micros($value) };
     (@from size, $value:expr) => { $value as usize };
     (@from count, $value:expr) => { $value as usize };
-    (@from ratio, $value:expr) => { $value as usize };
+    (@from percent, $value:expr) => { $value };
     (@dump duration, $value:expr) => { units::format_duration(units::micros($value)).into() };
     (@dump size, $value:expr) => { units::format_size($value as u64).into() };
     (@dump count, $value:expr) => { $value.into() };
-    (@dump ratio, $value:expr) => { ratio::to_json($value as u64) };
+    (@dump percent, $value:expr) => { units::format_percent($value).into() };
 }
 
 limits! {
@@ -260,7 +273,7 @@ limits! {
         consecutive_gateway: count = 5, 0 => 1_000;
         /// Share of good answers within `interval` below which an endpoint is left out, while the
         /// others together reach it; 0: not looked at.
-        success_rate_min: ratio = 0, 0 => 1_000;
+        success_rate_min: percent = 0, 0 => 1_000_000;
         /// Answers that an endpoint must have given within `interval` for `success_rate_min`.
         success_rate_requests: count = 50, 1 => 1_000_000;
         /// Time over which `success_rate_min` is looked at, and after which one ejection less is
@@ -272,7 +285,7 @@ limits! {
         /// The longest such time.
         ejection_time_max: duration = m(5), ms(100) => h(24);
         /// Share of the endpoints that may be left out at once; of two or more always one may.
-        ejected_max: ratio = 500, 0 => 1_000;
+        ejected_max: percent = 500_000, 0 => 1_000_000;
     }
 }
 
@@ -289,8 +302,8 @@ limits! {
 limits! {
     /// How many requests may be repeated, in relation to those that come.
     RetryBudget {
-        /// Repetitions for each request.
-        ratio: ratio = 200, 0 => 1_000;
+        /// Repetitions for each request, in steps of 0.1 %.
+        ratio: percent = 200_000, 0 => 1_000_000;
         /// Repetitions allowed in each second whatever comes.
         min_per_second: count = 10, 0 => 100_000;
         /// Time for which a request counts.
@@ -325,6 +338,45 @@ limits! {
         time: duration = s(60), s(1) => h(1);
         /// Memory of the process.
         memory: size = gib(2), mib(64) => gib(64);
+    }
+}
+
+limits! {
+    /// What counts as worse, in a rollout. A measure whose tolerance is its largest value informs and
+    /// does not decide.
+    JudgeLimits {
+        /// Exchanges of the candidate, and of the running version, in a step before it can be promoted.
+        samples_min: count = 100, 1 => 1_000_000;
+        /// The chance that a step rolls back a candidate that is within all tolerances.
+        error_chance: percent = percent(100), 1 => percent(5_000);
+        /// How much worse a candidate must be shown not to be, for a verdict to call it shown.
+        margin: percent = percent(100), 1 => percent(10_000);
+        /// Tolerated share of failed filters, to the running version's.
+        failures_ratio: percent = percent(12_500), percent(10_000) => percent(1_000_000);
+        /// Tolerated share of failed filters, whatever the running version's.
+        failures_share: percent = percent(10), 0 => percent(10_000);
+        /// Tolerated share of answers with 5xx, to the running version's.
+        errors_ratio: percent = percent(12_500), percent(10_000) => percent(1_000_000);
+        /// Tolerated share of answers with 5xx, whatever the running version's.
+        errors_share: percent = percent(10), 0 => percent(10_000);
+        /// Tolerated share of answers by filters, to the running version's.
+        local_replies_ratio: percent = percent(15_000), percent(10_000) => percent(1_000_000);
+        /// Tolerated share of answers by filters, whatever the running version's.
+        local_replies_share: percent = percent(500), 0 => percent(10_000);
+        /// How much longer exchanges may spend in filters, beside twice as long.
+        time: duration = us(100), 0 => h(1);
+        /// Tolerated memory of instances, to the running version's.
+        memory_ratio: percent = percent(20_000), percent(10_000) => percent(1_000_000);
+        /// Tolerated memory of instances beyond the running version's.
+        memory: size = mib(16), 0 => gib(64);
+        /// Tolerated share of copies in shadow with another status.
+        shadow_status: percent = percent(10_000), 0 => percent(10_000);
+        /// Tolerated share of copies in shadow with other fields.
+        shadow_headers: percent = percent(10_000), 0 => percent(10_000);
+        /// Tolerated share of copies in shadow with another body.
+        shadow_body: percent = percent(10_000), 0 => percent(10_000);
+        /// Tolerated share of copies in shadow that are slower.
+        shadow_slower: percent = percent(10_000), 0 => percent(10_000);
     }
 }
 

@@ -2,11 +2,15 @@
 //!
 //! `spec` describes the keys, `keys` and `limits` list them; `reader` reads tables by these
 //! descriptions, `check` builds the `model` from what was read. One run reports every problem.
+//! `candidate` and `change` make the configuration that a rollout tries beside another one.
 //! Opens no sockets and no components; whether a filter accepts its `config` is found out later,
 //! and [`Loaded::locate_filter_config`] says where in the file its complaint belongs.
 
 pub mod case;
 
+mod admin;
+mod candidate;
+mod change;
 mod check;
 mod diagnostic;
 mod dump;
@@ -18,23 +22,26 @@ mod matches;
 mod model;
 mod positions;
 mod problems;
-mod ratio;
 mod reader;
+mod rollout;
 mod schema;
 mod spec;
 mod syntax;
-mod units;
 mod upstream;
 mod words;
 
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::iter;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use toml::de::DeTable;
 
+pub use self::candidate::{Candidate, Difference};
+pub use self::change::apply;
 pub use self::diagnostic::{DIAGNOSTICS_MAX, Diagnostic, Diagnostics, Place, Severity};
 pub use self::dump::REDACTED;
 pub use self::filters::BUILTIN_FILTERS;
@@ -42,21 +49,22 @@ pub use self::keys::ADMIN_ADDRESS_DEFAULT;
 pub use self::limits::{
     BODY_CHUNK_BYTES_MAX, Backoff, CHAIN_FILTERS_MAX, CONFIG_FILE_BYTES_MAX,
     CONFIG_KEY_PATH_BYTES_MAX, CompileLimits, ENDPOINTS_MAX, FILTER_CONFIG_BYTES_MAX, FILTERS_MAX,
-    FilterLimits, KvGrant, LISTENERS_MAX, LOG_LINE_BYTES_MAX, ListenerLimits, MATCH_VALUES_MAX,
-    NAME_BYTES_MAX, NOTE_BYTES_MAX, NOTES_MAX, Outlier, REFERENCED_FILE_BYTES_MAX,
-    RETRY_CONDITIONS_MAX, ROUTES_MAX, RetryBudget, TRUSTED_PROXIES_MAX, UPSTREAMS_MAX,
-    UpstreamLimits,
+    FilterLimits, IGNORED_HEADERS_MAX, JudgeLimits, KvGrant, LISTENERS_MAX, LOG_LINE_BYTES_MAX,
+    ListenerLimits, MATCH_VALUES_MAX, NAME_BYTES_MAX, NOTE_BYTES_MAX, NOTES_MAX, Outlier,
+    REFERENCED_FILE_BYTES_MAX, RETRY_CONDITIONS_MAX, ROUTES_MAX, RetryBudget,
+    SOCKET_PATH_BYTES_MAX, TOKEN_CHARS_MAX, TOKEN_CHARS_MIN, TRUSTED_PROXIES_MAX, UPSTREAMS_MAX,
+    UpstreamLimits, VERSION_BYTES_MAX,
 };
 pub use self::model::{
     AccessLog, AccessLogDestination, Admin, Config, Endpoint, FailPolicy, Filter, FilterSource,
     Grants, HeaderMatch, HeaderValueMatch, HostMatch, Isolation, Listener, PathMatch, Protocol,
-    RateLimitGrant, Route, Runtime, Upstream,
+    RateLimitGrant, Rollout, Route, Runtime, Token, Upload, Upstream,
 };
 pub use self::schema::schema;
 pub use self::upstream::{Balance, Check, Condition, HashKey, Health, Policy, Retry};
 
 use self::diagnostic::SourceText;
-use self::dump::Secrets;
+use self::dump::{SecretValues, Secrets};
 use self::positions::Positions;
 pub(crate) use self::problems::{BoundedReadError, read_bounded};
 use self::problems::{Context, Findings};
@@ -76,6 +84,19 @@ pub struct Loaded {
 }
 
 impl Loaded {
+    /// A configuration that comes from no file. Messages are about `origin` as a whole.
+    pub fn without_file(config: Config, origin: &str) -> Self {
+        let values = config.secrets.values.clone();
+        let positions = Positions::new(SourceText::new(origin, ""), BTreeMap::new(), values);
+        let (warnings, referenced_files) = (Diagnostics::default(), BTreeSet::new());
+        Loaded { config, warnings, positions, referenced_files }
+    }
+
+    /// The text of the file, as it was read: references are not expanded in it.
+    pub fn text(&self) -> Arc<str> {
+        self.positions.text()
+    }
+
     /// An error at the key with this path, as in `listener[0].address` or `filter.limit.grants`;
     /// where the file does not have it, at the nearest table around it.
     pub fn locate(&self, key_path: &str, message: impl Into<String>) -> Diagnostic {
@@ -90,12 +111,14 @@ impl Loaded {
         self.locate(&path, format!("filter `{filter}` refuses its configuration: {place}{message}"))
     }
 
-    /// Every file that this configuration was made from, components of filters included: those
-    /// whose change calls for a new generation.
+    /// Every file that this configuration was made from, components of filters and of their next
+    /// versions included: those whose change calls for a new generation.
     pub fn files(&self) -> BTreeSet<PathBuf> {
-        let components = self.config.filters.iter().filter_map(|filter| match &filter.source {
+        let filters = self.config.filters.iter();
+        let versions = filters.flat_map(|filter| iter::once(filter).chain(filter.next.as_deref()));
+        let components = versions.filter_map(|filter| match &filter.source {
             FilterSource::File(path) => Some(path.clone()),
-            FilterSource::Builtin(_) => None,
+            FilterSource::Builtin(_) | FilterSource::Uploaded(_) => None,
         });
         let mut files: BTreeSet<PathBuf> = components.collect();
         files.extend(self.referenced_files.iter().cloned());
@@ -110,24 +133,6 @@ fn filter_config_path(config: &str, key: &str) -> (String, String) {
         "" => (config.to_owned(), String::new()),
         key if key.starts_with('[') => (format!("{config}{key}"), format!("`{key}`: ")),
         key => (format!("{config}.{key}"), format!("`{key}`: ")),
-    }
-}
-
-/// Values that must not be shown. Debug shows none of them.
-#[derive(Clone)]
-struct SecretValues(BTreeSet<String>);
-
-impl SecretValues {
-    /// `message` without these values. One or two characters are no secret, and everywhere.
-    fn removed_from(&self, message: String) -> String {
-        let shown = self.0.iter().rev().filter(|value| value.len() > 2);
-        shown.fold(message, |message, value| message.replace(value.as_str(), REDACTED))
-    }
-}
-
-impl std::fmt::Debug for SecretValues {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(REDACTED)
     }
 }
 
@@ -217,7 +222,9 @@ fn parse_source(
         return Err(problems);
     };
     let Findings { positions, secret_paths, secret_values, files: referenced_files } = findings;
-    config.secrets = Secrets(secret_paths);
-    let positions = Positions::new(source, positions, SecretValues(secret_values));
+    let values = SecretValues(Arc::new(secret_values));
+    let positions = Positions::new(source, positions, values.clone());
+    let paths = candidate::with_inherited(secret_paths, &positions, &config);
+    config.secrets = Secrets { paths, values };
     Ok(Loaded { config, warnings: problems, positions, referenced_files })
 }

@@ -3,6 +3,8 @@
 //!
 //! Knows nothing of TOML, positions or messages. Limits and their defaults are in `limits`.
 
+mod filter;
+
 use std::fmt;
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
@@ -13,14 +15,18 @@ use std::time::Duration;
 use http::{HeaderName, Method};
 use ipnet::IpNet;
 
+pub use self::filter::{
+    FailPolicy, Filter, FilterSource, Grants, Isolation, RateLimitGrant, Upload,
+};
 use super::dump::Secrets;
-use super::limits::{CompileLimits, FilterLimits, KvGrant, ListenerLimits, UpstreamLimits};
+use super::limits::{CompileLimits, ListenerLimits, UpstreamLimits};
 use super::upstream::Policy;
+use crate::rollout::Plan;
 
 /// One configuration file, checked. Debug shows what `redacted` does.
 #[derive(Clone)]
 pub struct Config {
-    /// The admin listener.
+    /// The admin interface.
     pub admin: Admin,
     /// Workers, draining, caching, compiling.
     pub runtime: Runtime,
@@ -32,10 +38,33 @@ pub struct Config {
     pub upstreams: Vec<Upstream>,
     /// In order of their names; a chain refers to them by index.
     pub filters: Vec<Filter>,
+    /// How changes of filters and chains are tried.
+    pub rollout: Rollout,
     /// The file this was read from, as an absolute path.
     pub source: PathBuf,
     /// Which values came from the environment or from files, so that they are never shown.
     pub(super) secrets: Secrets,
+}
+
+impl Config {
+    /// Which filters are in a chain, or in a next one; in the order of `filters`.
+    pub(super) fn used_filters(&self) -> Vec<bool> {
+        let mut used = vec![false; self.filters.len()];
+        let routes = self.listeners.iter().flat_map(|listener| &listener.routes);
+        for index in
+            routes.flat_map(|route| route.chain.iter().chain(route.next_chain.iter().flatten()))
+        {
+            if let Some(used) = used.get_mut(*index) {
+                *used = true;
+            }
+        }
+        used
+    }
+
+    /// The names of the filters of a chain.
+    pub fn filter_names(&self, chain: &[usize]) -> Vec<&str> {
+        chain.iter().filter_map(|index| self.filters.get(*index)).map(|it| &*it.name).collect()
+    }
 }
 
 impl fmt::Debug for Config {
@@ -47,10 +76,34 @@ impl fmt::Debug for Config {
 /// `[admin]`
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Admin {
+    /// It listens on `address`. There is a `socket` where it does not.
+    pub tcp: bool,
     /// Loopback unless `allow_remote`.
     pub address: SocketAddr,
-    /// The operator accepts that others than this host reach the admin listener.
+    /// The operator accepts that others than this host reach the admin interface.
     pub allow_remote: bool,
+    /// A Unix socket that it listens on, by absolute path, short enough for one.
+    pub socket: Option<PathBuf>,
+    /// What requests have to bring along.
+    pub token: Option<Token>,
+}
+
+/// A secret that requests to the admin interface bring along: 16 to 1,024 visible characters of
+/// ASCII. Debug leaves it out.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Token(pub(super) Arc<str>);
+
+impl Token {
+    /// The secret.
+    pub fn text(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Token {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Token(..)")
+    }
 }
 
 /// `[runtime]`
@@ -68,6 +121,19 @@ pub struct Runtime {
     pub watch: bool,
     /// Bounds on the child process that compiles a filter.
     pub compile: CompileLimits,
+}
+
+/// `[rollout]`
+#[derive(Clone, Debug, PartialEq)]
+pub struct Rollout {
+    /// The steps, which requests a canary gets, and what counts as worse.
+    pub plan: Plan,
+    /// Where generations are kept over a restart, as an absolute path; none: in the user's
+    /// directory of states.
+    pub state_dir: Option<PathBuf>,
+    /// A field of responses that tells the versions of the filters that served; none: no such
+    /// field. Never one of the host's own.
+    pub version_header: Option<HeaderName>,
 }
 
 /// `[access_log]`
@@ -116,6 +182,8 @@ pub struct Route {
     pub headers: Vec<HeaderMatch>,
     /// Indexes into `Config::filters`, in the order of the request hooks, each at most once.
     pub chain: Vec<usize>,
+    /// The chain that is to take its place, written the same way.
+    pub next_chain: Option<Vec<usize>>,
     /// Index into `Config::upstreams`.
     pub upstream: usize,
 }
@@ -248,96 +316,4 @@ pub enum Protocol {
     Http1,
     /// HTTP/2 without TLS, by prior knowledge (`h2c`). gRPC needs it.
     Http2,
-}
-
-/// `[filter.NAME]`
-#[derive(Clone)]
-pub struct Filter {
-    /// Unique among filters.
-    pub name: Arc<str>,
-    /// Where its component is.
-    pub source: FilterSource,
-    /// What `configure` gets; always an object.
-    pub config: serde_json::Value,
-    /// The capabilities it may import.
-    pub grants: Grants,
-    /// Bounds on its calls.
-    pub limits: FilterLimits,
-    /// What a request gets when the filter fails.
-    pub fail_policy: FailPolicy,
-    /// Which requests share an instance.
-    pub isolation: Isolation,
-}
-
-/// `config` may hold secrets, so it is left out.
-impl fmt::Debug for Filter {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { name, source, config: _, grants, limits, fail_policy, isolation } = self;
-        f.debug_struct("Filter")
-            .field("name", name)
-            .field("source", source)
-            .field("grants", grants)
-            .field("limits", limits)
-            .field("fail_policy", fail_policy)
-            .field("isolation", isolation)
-            .finish_non_exhaustive()
-    }
-}
-
-/// Where a filter's component is.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub enum FilterSource {
-    /// One of the filters shipped in the binary, by name.
-    Builtin(String),
-    /// A file, by absolute path.
-    File(PathBuf),
-}
-
-/// The capabilities a filter may import. A shipped filter has the first four unless the file takes
-/// them away; a filter from a file has none unless the file gives them.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Grants {
-    /// Write log lines.
-    pub log: bool,
-    /// Read the time.
-    pub clock: bool,
-    /// Get random bytes.
-    pub random: bool,
-    /// Define and report metrics.
-    pub metrics: bool,
-    /// A map kept by the host.
-    pub kv: Option<KvGrant>,
-    /// Token buckets kept by the host.
-    pub rate_limit: Option<RateLimitGrant>,
-}
-
-/// The token buckets of a filter, all of one size.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct RateLimitGrant {
-    /// Tokens added in each window.
-    pub requests: u64,
-    /// Length of the window; whole milliseconds.
-    pub per: Duration,
-    /// Tokens a full bucket holds.
-    pub burst: u64,
-    /// Buckets at most.
-    pub keys: usize,
-}
-
-/// What a request gets when a filter fails to load, traps, or exceeds its time or memory.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum FailPolicy {
-    /// An error.
-    Closed,
-    /// It goes on without the filter.
-    Open,
-}
-
-/// Which requests share an instance of a filter.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Isolation {
-    /// Those of one worker, one after another.
-    Shared,
-    /// None: each gets a fresh one.
-    PerRequest,
 }

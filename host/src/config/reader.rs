@@ -12,10 +12,9 @@ use toml::de::{DeInteger, DeTable, DeValue};
 
 use super::expand::Syntax;
 use super::problems::{Context, Span};
-use super::ratio::{self, RatioError};
 use super::spec::{Key, Kind, Limit, Presence, Table, Unit};
-use super::units::{UnitError, parse_duration, parse_size};
-use super::words::{did_you_mean, join, name_problem, quoted, shortened};
+use super::words::{did_you_mean, join, name_problem, quoted, shortened, version_problem};
+use crate::units::{UnitError, parse_duration, parse_percent, parse_size};
 
 /// A value of the parsed file.
 pub(super) type Node<'t> = Spanned<DeValue<'t>>;
@@ -44,15 +43,6 @@ enum NoNumber {
     Malformed,
     /// Its references could not be replaced, which is reported.
     Reported,
-}
-
-impl From<RatioError> for NoNumber {
-    fn from(error: RatioError) -> Self {
-        match error {
-            RatioError::Negative => NoNumber::Negative,
-            RatioError::Malformed => NoNumber::Malformed,
-        }
-    }
 }
 
 /// A table, present or not. Where it is not, every key has its default.
@@ -146,6 +136,13 @@ impl<'c, 't> TableReader<'c, 't> {
         self.as_name(name, self.node(name)?)
     }
 
+    /// What people call a version, valid as such; none: absent or unusable.
+    pub(super) fn version(&self, name: &str) -> Option<Text> {
+        let Kind::Version = self.kind(name) else { unreachable_kind(name) };
+        let node = self.node(name)?;
+        self.as_written(name, node, "the name of a version", "version", version_problem)
+    }
+
     /// A list of names, those that are valid.
     pub(super) fn names(&self, name: &str) -> Vec<Text> {
         let Kind::Names { max } = self.kind(name) else { unreachable_kind(name) };
@@ -158,13 +155,18 @@ impl<'c, 't> TableReader<'c, 't> {
         items.filter_map(|item| self.as_name(name, item)).collect()
     }
 
-    /// One of a few words.
+    /// One of a few words; the default where it is absent.
     pub(super) fn choice(&self, name: &str) -> &'static str {
+        self.choice_if_any(name).unwrap_or_else(|| unreachable_kind(name))
+    }
+
+    /// One of a few words; none: there is no default, and it is absent or unusable.
+    pub(super) fn choice_if_any(&self, name: &str) -> Option<&'static str> {
         let Kind::Choice { values, default } = self.kind(name) else { unreachable_kind(name) };
         let Some(node) = self.node(name) else { return default };
         let Some(text) = self.expanded(name, node, join(&self.path, name)) else { return default };
         if let Some(value) = values.iter().find(|value| **value == text.value) {
-            return value;
+            return Some(value);
         }
         let help = Some(&text)
             .filter(|text| !text.secret)
@@ -223,12 +225,12 @@ impl<'c, 't> TableReader<'c, 't> {
         self.size(name)
     }
 
-    /// A limit with a default, in thousandths.
-    pub(super) fn ratio(&self, name: &str) -> usize {
-        self.size(name)
+    /// A limit with a default, in millionths.
+    pub(super) fn percent(&self, name: &str) -> u64 {
+        self.limit(name).unwrap_or_default()
     }
 
-    /// Microseconds, bytes, a count or thousandths, within the range; none: absent and without a default, or
+    /// Microseconds, bytes, millionths or a count, within the range; none: absent and without a default, or
     /// unusable.
     pub(super) fn limit(&self, name: &str) -> Option<u64> {
         let Kind::Limit(limit) = self.kind(name) else { unreachable_kind(name) };
@@ -238,7 +240,7 @@ impl<'c, 't> TableReader<'c, 't> {
             Unit::Duration => ("a duration", "`us`, `ms`, `s`, `m`, `h`"),
             Unit::Size => ("a size", "`B`, `KiB`, `MiB`, `GiB`"),
             Unit::Count => ("a whole number", ""),
-            Unit::Ratio => ("a number with at most three decimals", ""),
+            Unit::Percent => ("a percentage", "`%`"),
         };
         let side = match self.number(name, node, &limit) {
             Ok(value) if value < limit.min => "small",
@@ -246,9 +248,14 @@ impl<'c, 't> TableReader<'c, 't> {
             Ok(value) => return Some(value),
             Err(NoNumber::Negative) => "small",
             Err(NoNumber::Reported) => return limit.default,
-            Err(NoNumber::Malformed) if matches!(limit.unit, Unit::Duration | Unit::Size) => {
+            Err(NoNumber::Malformed) if limit.unit != Unit::Count => {
                 let message = format!("`{name}` has to be {expected}, as in \"{example}\"");
-                let help = format!("a whole number and one of {units}");
+                let help = match limit.unit {
+                    Unit::Percent => {
+                        "a number with at most four digits after the point, and `%`".into()
+                    }
+                    _ => format!("a whole number and one of {units}"),
+                };
                 self.context.error(node.span(), message, help);
                 return limit.default;
             }
@@ -399,12 +406,25 @@ impl<'c, 't> TableReader<'c, 't> {
     }
 
     fn as_name(&self, key: &str, node: &Node<'_>) -> Option<Text> {
+        self.as_written(key, node, "a name", "name", name_problem)
+    }
+
+    /// A string without references that `problem` has nothing against. `expected` and `noun` are
+    /// what messages call it.
+    fn as_written(
+        &self,
+        key: &str,
+        node: &Node<'_>,
+        expected: &str,
+        noun: &str,
+        problem: fn(&str) -> Option<(&'static str, String)>,
+    ) -> Option<Text> {
         let DeValue::String(raw) = node.get_ref() else {
-            self.wrong_type(key, node, "a name");
+            self.wrong_type(key, node, expected);
             return None;
         };
-        if let Some((problem, help)) = name_problem(raw) {
-            let message = format!("`{}` is no name: {problem}", shortened(raw));
+        if let Some((problem, help)) = problem(raw) {
+            let message = format!("`{}` is no {noun}: {problem}", shortened(raw));
             self.context.error(node.span(), message, help);
             return None;
         }
@@ -418,29 +438,20 @@ impl<'c, 't> TableReader<'c, 't> {
                 None if number.as_str().starts_with('-') => Err(NoNumber::Negative),
                 None => Ok(u64::MAX),
             },
-            (DeValue::Integer(number), Unit::Ratio) => Ok(ratio::parse(number.as_str())?),
-            (DeValue::Float(number), Unit::Ratio) => Ok(ratio::parse(number.as_str())?),
-            (DeValue::String(_), Unit::Ratio) => {
-                let text = self.expanded(name, node, join(&self.path, name));
-                // As below: only one that has a reference may be a number.
-                match text.ok_or(NoNumber::Reported)? {
-                    text if text.secret => Ok(ratio::parse(&text.value)?),
-                    _ => Err(NoNumber::Malformed),
-                }
-            }
             (DeValue::String(_), unit) => {
                 let text = self.expanded(name, node, join(&self.path, name));
                 let text = text.ok_or(NoNumber::Reported)?;
                 let parsed = match unit {
                     Unit::Duration => parse_duration(&text.value),
                     Unit::Size => parse_size(&text.value),
-                    Unit::Count | Unit::Ratio => Err(UnitError::NoUnit),
+                    Unit::Count => Err(UnitError::NoUnit),
+                    Unit::Percent => parse_percent(&text.value),
                 };
                 match parsed {
                     Ok(value) => Ok(value),
                     Err(UnitError::TooLarge) => Ok(u64::MAX),
                     // A plain number cannot have a reference, so a string that has one may be one.
-                    Err(_) if text.secret && unit != Unit::Duration => {
+                    Err(_) if text.secret && matches!(unit, Unit::Size | Unit::Count) => {
                         text.value.parse().map_err(|_| NoNumber::Malformed)
                     }
                     Err(UnitError::NoNumber | UnitError::NoUnit | UnitError::UnknownUnit) => {

@@ -6,8 +6,7 @@
 use serde_json::{Map, Value, json};
 
 use super::keys::ROOT;
-use super::limits::NAME_BYTES_MAX;
-use super::ratio;
+use super::limits::{NAME_BYTES_MAX, VERSION_BYTES_MAX};
 use super::spec::{Key, Kind, Limit, Presence, Table, Unit};
 
 /// JSON Schema (draft 2020-12) of a configuration file.
@@ -57,10 +56,15 @@ fn kind(kind: Kind) -> Value {
         Kind::Flag { default } => with_default(json!({ "type": "boolean" }), default),
         Kind::Text { default } => with_default(json!({ "type": "string" }), default),
         Kind::Name => name(),
+        Kind::Version => json!({
+            "type": "string",
+            "pattern": "^[A-Za-z0-9._+-]+$",
+            "maxLength": VERSION_BYTES_MAX,
+        }),
         Kind::Names { max } => {
             json!({ "type": "array", "items": name(), "maxItems": max, "uniqueItems": true })
         }
-        Kind::Choice { values, default } => json!({ "enum": values, "default": default }),
+        Kind::Choice { values, default } => with_default(json!({ "enum": values }), default),
         Kind::Limit(it) => limit(&it),
         Kind::Texts { max } => {
             json!({ "type": "array", "items": { "type": "string" }, "maxItems": max })
@@ -114,17 +118,15 @@ fn limit(limit: &Limit) -> Value {
             whole,
             { "type": "string", "pattern": format!(r"^[0-9]+ *(B|KiB|MiB|GiB)$|{reference}") },
         ] }),
+        Unit::Percent => {
+            json!({ "type": "string", "pattern": format!(r"^[0-9]+(\.[0-9]{{1,4}})? *%$|{reference}") })
+        }
         Unit::Count => json!({ "oneOf": [whole, { "type": "string", "pattern": reference }] }),
-        Unit::Ratio => json!({ "oneOf": [
-            { "type": "number", "minimum": ratio::to_json(limit.min), "maximum": ratio::to_json(limit.max) },
-            { "type": "string", "pattern": reference },
-        ] }),
     };
     let range = format!("From {} to {}.", limit.format(limit.min), limit.format(limit.max));
     let default = limit.default.map(|value| match limit.unit {
         Unit::Count => Value::from(value),
-        Unit::Ratio => ratio::to_json(value),
-        Unit::Duration | Unit::Size => limit.format(value).into(),
+        Unit::Duration | Unit::Size | Unit::Percent => limit.format(value).into(),
     });
     let mut schema = with_default(schema, default);
     schema["$comment"] = range.into();

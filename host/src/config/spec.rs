@@ -57,6 +57,8 @@ pub(super) enum Kind {
     },
     /// The name of a listener, route, upstream or filter; taken as written.
     Name,
+    /// What people call a version of a filter; taken as written.
+    Version,
     /// A list of names.
     Names {
         /// Names in the list, at most.
@@ -66,8 +68,8 @@ pub(super) enum Kind {
     Choice {
         /// The words.
         values: &'static [&'static str],
-        /// One of them.
-        default: &'static str,
+        /// One of them; without one, an absent key means what its documentation says.
+        default: Option<&'static str>,
     },
     /// A duration, size or count within a range.
     Limit(Limit),
@@ -127,10 +129,10 @@ impl Limit {
     /// A value of this limit as it is written in a file.
     pub(super) fn format(&self, value: u64) -> String {
         match self.unit {
-            Unit::Duration => super::units::format_duration(value),
-            Unit::Size => super::units::format_size(value),
+            Unit::Duration => crate::units::format_duration(value),
+            Unit::Size => crate::units::format_size(value),
             Unit::Count => value.to_string(),
-            Unit::Ratio => super::ratio::format(value),
+            Unit::Percent => crate::units::format_percent(value),
         }
     }
 }
@@ -144,6 +146,6 @@ pub(super) enum Unit {
     Size,
     /// A plain number.
     Count,
-    /// Thousandths, written as a plain number with up to three decimals.
-    Ratio,
+    /// Millionths, written in percent.
+    Percent,
 }

@@ -10,6 +10,8 @@ use serde_json::Value;
 use super::keys::ROOT;
 use super::spec::{Kind, Limit, Presence, Table, Unit};
 use super::*;
+use crate::rollout::plan::STEPS_MAX;
+use crate::rollout::{Plan, Stage, Sticky};
 
 /// Set to rewrite the expected messages; look at the difference before committing it.
 const REWRITE: &str = "PILLION_REWRITE_EXPECTED";
@@ -98,6 +100,9 @@ fn a_file_that_is_only_odd_is_used_and_says_so() {
 fn values_and_defaults_reach_the_model() {
     let config = parse_file(&files("config/good")[1]).unwrap().config;
     assert_eq!(config.admin.address.to_string(), "0.0.0.0:9901");
+    assert!(config.admin.socket.as_ref().unwrap().ends_with("admin.sock"));
+    assert_eq!(config.admin.token.as_ref().unwrap().text(), "s3cret-from-a-file");
+    assert!(!format!("{:?}{config:?}", config.admin).contains("s3cret"));
     assert_eq!(config.runtime.drain_timeout.as_secs(), 45);
     let api = &config.listeners[0].routes[0];
     assert_eq!(&*api.name, "api");
@@ -149,7 +154,8 @@ fn limits() -> Vec<(String, Limit, String, String)> {
     let end = format!("\nroute = [{{ upstream = \"app\" }}]\n{APP}");
     let filter = "[filter.a]\nsource = \"./a.wasm\"\n";
     let upstream = |table: &str| format!("{}\n[upstream.app{table}]\n", with(""));
-    let places: [(&Table, String, String); 13] = [
+    let places: [(&Table, String, String); 14] = [
+        (&JudgeLimits::TABLE, "[rollout.judge]\n".to_owned(), with("")),
         (&keys::RUNTIME, "[runtime]\n".to_owned(), with("")),
         (&CompileLimits::TABLE, "[runtime.compile]\n".to_owned(), with("")),
         (&ListenerLimits::TABLE, format!("{listener}limits."), end),
@@ -209,8 +215,8 @@ fn every_limit_holds_below_at_and_above_its_edges() {
         for (value, accepted, side) in values {
             let Some(value) = value else { continue };
             let value = match limit.unit {
-                Unit::Count | Unit::Ratio => limit.format(value),
-                Unit::Duration | Unit::Size => format!("{:?}", limit.format(value)),
+                Unit::Count => value.to_string(),
+                Unit::Duration | Unit::Size | Unit::Percent => format!("{:?}", limit.format(value)),
             };
             let text = format!("{before} = {value}\n{after}");
             match parse_text(&text) {
@@ -221,6 +227,65 @@ fn every_limit_holds_below_at_and_above_its_edges() {
                     assert!(problems.to_string().contains(&message), "{problems}");
                 }
             }
+        }
+    }
+}
+
+#[test]
+fn a_rollout_is_read_with_its_defaults() {
+    let rollout = parse_text(&with("")).unwrap().config.rollout;
+    assert_eq!(rollout.plan, Plan::default());
+    assert!(rollout.state_dir.is_none() && rollout.version_header.is_none());
+
+    let config = parse_file(&files("config/good")[1]).unwrap().config;
+    let Rollout { plan, state_dir, version_header } = config.rollout;
+    let stages: Vec<String> = plan.steps.iter().map(ToString::to_string).collect();
+    assert_eq!(stages, ["shadow 10m", "canary 0.5% 10m", "canary 50%", "full"]);
+    assert_eq!(plan.steps[3].stage, Stage::Full);
+    assert_eq!(plan.sticky, Sticky::Header("x-user".parse().unwrap()));
+    assert_eq!(plan.ignored_headers, ["date", "x-request-id"]);
+    assert_eq!(plan.thresholds.samples_min, 500);
+    assert!(state_dir.unwrap().ends_with("state"));
+    assert_eq!(version_header.unwrap(), "x-filter-versions");
+}
+
+#[test]
+fn the_admins_socket_and_token_have_bounds() {
+    for (length, accepted) in [
+        (SOCKET_PATH_BYTES_MAX - 1, true),
+        (SOCKET_PATH_BYTES_MAX, true),
+        (SOCKET_PATH_BYTES_MAX + 1, false),
+    ] {
+        let path = format!("/{}", "s".repeat(length - 1));
+        let parsed = parse_text(&with(&format!("[admin]\nsocket = \"{path}\"\n")));
+        assert_eq!(parsed.is_ok(), accepted, "{length}");
+        if let Err(problems) = parsed {
+            let shown = problems.to_string();
+            assert!(shown.contains("error: the path of the socket has 108 bytes"), "{shown}");
+        }
+    }
+    for (token, problem) in [
+        ("x".repeat(TOKEN_CHARS_MIN - 1), Some("the token is too short")),
+        ("x".repeat(TOKEN_CHARS_MIN), None),
+        ("x".repeat(TOKEN_CHARS_MIN + 1), None),
+        ("x".repeat(TOKEN_CHARS_MAX - 1), None),
+        ("x".repeat(TOKEN_CHARS_MAX), None),
+        ("x".repeat(TOKEN_CHARS_MAX + 1), Some("the token is too long")),
+        (
+            format!("x x{}", "x".repeat(TOKEN_CHARS_MIN)),
+            Some("characters that a field cannot carry"),
+        ),
+        (format!("é{}", "x".repeat(TOKEN_CHARS_MIN)), Some("characters that a field cannot carry")),
+    ] {
+        let text = with("[admin]\ntoken = \"${SET}\"\n");
+        let parsed = parse(&text, "p.toml", Path::new("/"), &|_| Some(token.clone()));
+        match (parsed, problem) {
+            (Ok(loaded), None) => assert_eq!(loaded.config.admin.token.unwrap().text(), token),
+            (Err(problems), Some(problem)) => {
+                let shown = problems.to_string();
+                assert!(shown.contains(problem) && !shown.contains(&token), "{shown}");
+            }
+            (parsed, _) => panic!("{problem:?} {parsed:?}"),
         }
     }
 }
@@ -254,7 +319,15 @@ fn every_list_has_a_largest_length() {
             index + 1
         )
     };
-    let cases: [Case<'_>; 10] = [
+    let cases: [Case<'_>; 12] = [
+        ("steps", STEPS_MAX, &|length| {
+            let canaries = list(length - 1, |index| format!("\"canary {}%\"", index + 1));
+            with(&format!("[rollout]\nsteps = [{canaries}, \"full\"]\n"))
+        }),
+        ("ignore_headers", IGNORED_HEADERS_MAX, &|length| {
+            let names = list(length, |index| format!("\"x-{index}\""));
+            with(&format!("[rollout]\nignore_headers = [{names}]\n"))
+        }),
         ("listener", LISTENERS_MAX, &|length| {
             format!("{}{APP}", (0..length).map(listener).collect::<String>())
         }),
@@ -307,7 +380,10 @@ fn every_text_has_a_largest_size() {
     let filter = |inner: String| with(&format!("[filter.a]\nsource = \"./a.wasm\"\n{inner}\n"));
     let folder = std::env::temp_dir().join(format!("pillion-config-{}", std::process::id()));
     std::fs::create_dir_all(&folder).unwrap();
-    let cases: [Case<'_>; 5] = [
+    let cases: [Case<'_>; 6] = [
+        ("is no version: it is too long", VERSION_BYTES_MAX, &|length| {
+            filter(format!("version = \"{}\"", "1".repeat(length)))
+        }),
         ("it is too long", NAME_BYTES_MAX, &|length| {
             with("").replace("inbound", &"n".repeat(length))
         }),
@@ -416,7 +492,9 @@ fn messages_about_secrets_do_not_quote_them() {
 fn the_dump_reads_back_as_the_same_configuration() {
     for path in files("config/good").into_iter().filter(|path| !path.ends_with("environment.toml"))
     {
-        let dump = parse_file(&path).unwrap().config.redacted();
+        let mut dump = parse_file(&path).unwrap().config.redacted();
+        // Nothing can be read back from what is not shown.
+        dump["admin"].as_object_mut().unwrap().remove("token");
         // Dollar signs of filters are written as they are read.
         let text = toml::to_string(&dump).unwrap();
         let again = parse_text(&text).unwrap_or_else(|problems| panic!("{problems}"));

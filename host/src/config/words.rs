@@ -5,7 +5,7 @@
 
 use std::borrow::Cow;
 
-use super::limits::NAME_BYTES_MAX;
+use super::limits::{NAME_BYTES_MAX, VERSION_BYTES_MAX};
 
 /// "did you mean", where one of `known` is close to `word`.
 pub(super) fn did_you_mean<'k>(word: &str, known: impl Iterator<Item = &'k str>) -> Option<String> {
@@ -45,6 +45,19 @@ pub(super) fn join(path: &str, key: &str) -> String {
         && key.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'));
     let key = if bare { Cow::from(key) } else { Cow::from(format!("{key:?}")) };
     if path.is_empty() { key.into_owned() } else { format!("{path}.{key}") }
+}
+
+/// Why a text is no name of a version, and what would be.
+pub(super) fn version_problem(version: &str) -> Option<(&'static str, String)> {
+    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.+".contains(&byte);
+    if version.is_empty() {
+        return Some(("it is empty", "leave it out, or give one".to_owned()));
+    }
+    if version.len() > VERSION_BYTES_MAX {
+        return Some(("it is too long", format!("{VERSION_BYTES_MAX} bytes is the most")));
+    }
+    let help = "a version has letters, digits, `-`, `_`, `.` and `+`, and no references".to_owned();
+    (!version.bytes().all(allowed)).then_some(("it has other characters", help))
 }
 
 /// Why a text is no name of a listener, route, upstream or filter, and what would be.

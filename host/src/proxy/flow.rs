@@ -5,9 +5,11 @@ use super::ends::{Sink, Source};
 use super::pump::{End, Pump, PumpError, PumpLimits};
 use super::reply::Fault;
 use super::retry::Retries;
-use super::route::{Listener, Route};
-use crate::chain::{BodyPass, Direction, Exchange, LocalResponse, Passed, Progress};
+use super::route::{Listener, Route, Way};
+use crate::chain::{BodyPass, Direction, Exchange, Hook, LocalResponse, Outcome, Passed, Progress};
 use crate::http::{BodyError, Fields, Frame, Name};
+use crate::shadow::Recording;
+use crate::shadow::record::Finish;
 use crate::upstream::Lease;
 use bytes::Bytes;
 use std::cell::{Cell, RefCell};
@@ -24,12 +26,16 @@ pub struct Flow<'a> {
     pub listener: &'a Listener,
     /// The route that took it.
     pub route: &'a Route,
+    /// Its way through the route: the chain, and who counts.
+    pub way: &'a Way,
     /// When the request head was complete.
     pub started: Instant,
     /// Body bytes received from the client.
     pub request_bytes: Cell<u64>,
     /// Body bytes handed to the client's connection.
     pub response_bytes: Cell<u64>,
+    /// A filter has answered.
+    pub local_reply: Cell<bool>,
     /// The response head is on its way: what fails now breaks the message off.
     pub head_sent: Cell<bool>,
     /// The whole request is sent, or no more of it will be.
@@ -44,6 +50,8 @@ pub struct Flow<'a> {
     pub continue_due: Cell<bool>,
     /// A gRPC call: both directions may be silent for long.
     pub long_lived: bool,
+    /// What is kept of it for a shadow, while there is one.
+    pub recording: RefCell<Option<Box<Recording>>>,
     /// The endpoint in use, where somebody wants to know how it does.
     pub lease: RefCell<Option<Lease>>,
     /// None: its requests are not repeated.
@@ -83,7 +91,7 @@ impl<'a> Flow<'a> {
         exchange: &'a mut Box<Exchange>,
         progress: Progress,
         listener: &'a Listener,
-        route: &'a Route,
+        (route, way): (&'a Route, &'a Way),
         started: Instant,
     ) -> Self {
         const CONTENT_TYPE: Name<'static> = Name::known("content-type");
@@ -94,9 +102,11 @@ impl<'a> Flow<'a> {
             progress: RefCell::new(progress),
             listener,
             route,
+            way,
             started,
             request_bytes: Cell::new(0),
             response_bytes: Cell::new(0),
+            local_reply: Cell::new(false),
             head_sent: Cell::new(false),
             request_sent: Cell::new(None),
             upstream_time: Cell::new(None),
@@ -106,6 +116,39 @@ impl<'a> Flow<'a> {
             long_lived,
             lease: RefCell::default(),
             retries: Retries::new(&route.upstream),
+            recording: RefCell::default(),
+        }
+    }
+
+    /// Takes over what was recorded of it for a shadow, if it is to be recorded.
+    pub fn go_on_recording(&self, recording: Option<Box<Recording>>) {
+        if let Some(mut recording) = recording {
+            if self.long_lived {
+                recording.heads_only();
+            }
+            *self.recording.borrow_mut() = Some(recording);
+        }
+    }
+
+    /// Has the recording, where there is one, take something down.
+    pub fn record(&self, take_down: impl FnOnce(&mut Recording)) {
+        if let Some(recording) = self.recording.borrow_mut().as_deref_mut() {
+            take_down(recording);
+        }
+    }
+
+    /// The response head is on its way: a recording that would be kept for too long ends here.
+    fn end_long_recording(&self) {
+        let mut place = self.recording.borrow_mut();
+        if place.as_ref().is_some_and(|recording| recording.is_due(Instant::now()))
+            && let Some(mut recording) = place.take()
+        {
+            recording.heads_only();
+            let exchange = self.exchange.borrow();
+            let status = Some(exchange.response.status);
+            let outcome = Outcome { status, complete: true, ..Outcome::default() };
+            let failed = !self.progress.borrow().failed.is_empty();
+            recording.finish(&exchange, Finish { failed, failed_closed: false, outcome });
         }
     }
 
@@ -141,7 +184,7 @@ impl<'a> Flow<'a> {
 
     /// The pass of a body over the chain, if a filter wants it.
     pub fn body_pass(&self, direction: Direction) -> Option<BodyPass> {
-        BodyPass::new(&self.route.chain, &self.progress.borrow(), direction)
+        BodyPass::new(&self.way.chain, &self.progress.borrow(), direction)
     }
 
     /// Moves a body from `source` through the chain into `sink`, to its end.
@@ -155,6 +198,9 @@ impl<'a> Flow<'a> {
     ) -> Result<(), Stop> {
         let mut output = Vec::new();
         loop {
+            if direction == Direction::Response {
+                self.end_long_recording();
+            }
             let frame =
                 pump.next(source, sink).await.map_err(|error| fault_of(direction, &error))?;
             let ending = self.take(direction, pass.as_mut(), frame, &mut output)?;
@@ -200,6 +246,7 @@ impl<'a> Flow<'a> {
             retries.keep(output);
         }
         for bytes in output.drain(..) {
+            self.record(|recording| recording.left(direction, &bytes));
             if direction == Direction::Response {
                 self.response_bytes.set(self.response_bytes.get() + bytes.len() as u64);
             }
@@ -219,6 +266,7 @@ impl<'a> Flow<'a> {
         if let (Direction::Request, Some(retries)) = (direction, &self.retries) {
             retries.keep_ending(trailers);
         }
+        self.record(|recording| recording.ended(direction, trailers));
         sink.end(trailers).map_err(|error| fault_of(direction, &error.into()))?;
         pump.drain(sink, 0).await.map_err(|error| fault_of(direction, &error))?;
         Ok(())
@@ -232,6 +280,14 @@ impl<'a> Flow<'a> {
         frame: Frame,
         output: &mut Vec<Bytes>,
     ) -> Result<Option<Ending>, Stop> {
+        self.record(|recording| {
+            let hook = match direction {
+                Direction::Request => Hook::OnRequestTrailers,
+                Direction::Response => Hook::OnResponseTrailers,
+            };
+            let touched = pass.is_some() || self.way.chain.has(hook);
+            recording.arrived(direction, &frame, touched);
+        });
         let (chunk, ending) = match frame {
             Frame::Data(bytes) => (bytes, None),
             Frame::End => (Bytes::new(), Some(None)),
@@ -247,7 +303,7 @@ impl<'a> Flow<'a> {
                 let mut exchange = self.exchange.borrow_mut();
                 let mut progress = self.progress.borrow_mut();
                 let last = ending.is_some();
-                let chain = &self.route.chain;
+                let chain = &self.way.chain;
                 match pass.push(chain, &mut exchange, &mut progress, chunk, last, output) {
                     Passed::Forward => {}
                     Passed::Respond(response) => return Err(Stop::Respond(response)),
@@ -259,7 +315,7 @@ impl<'a> Flow<'a> {
             Some(Some(trailers)) => {
                 let mut exchange = self.exchange.borrow_mut();
                 let mut progress = self.progress.borrow_mut();
-                let chain = &self.route.chain;
+                let chain = &self.way.chain;
                 let edited = match direction {
                     Direction::Request => {
                         chain.request_trailers(&mut exchange, &mut progress, trailers)

@@ -14,6 +14,7 @@ use crate::config::{Condition, HashKey};
 use crate::http::{BodyLength, Fields, Name, Protocol, forwarding};
 use crate::http1::{self, ReadError, Reader};
 use crate::http2::{self, RequestError};
+use crate::shadow::Recording;
 use crate::upstream::{Connection, Freshness, Http1, LendError, Lent, Wanted, hash};
 use std::future::{Future, poll_fn};
 use std::pin::pin;
@@ -81,6 +82,7 @@ pub async fn forward(
 ) -> Result<(), Stop> {
     let mut outgoing = prepare(flow, length, body, responder, timers).await?;
     flow.route.upstream.expect();
+    flow.record(Recording::forwarded);
     let mut freshness = Freshness::Any;
     loop {
         let attempted = attempt(flow, freshness, &mut outgoing, body, responder, timers).await;
@@ -213,6 +215,7 @@ async fn again(
     .await?;
     if let Some(retries) = &flow.retries {
         retries.rewind(&mut outgoing.gathered);
+        flow.record(Recording::repeated);
     }
     flow.request_sent.set(None);
     Ok(())
@@ -413,6 +416,7 @@ async fn receive(
     let switched = {
         let mut exchange = flow.exchange.borrow_mut();
         forwarding::mark_response(&mut exchange.response, protocol);
+        flow.record(|recording| recording.answered(&exchange.response, length));
         exchange.response.status == 101
     };
     let mut pump = Pump::new(timer, flow.limits(Direction::Response));

@@ -16,3 +16,6 @@ pub mod route;
 pub mod service;
 pub mod timer;
 pub mod tunnel;
+
+#[cfg(test)]
+mod tests;

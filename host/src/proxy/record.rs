@@ -2,8 +2,10 @@
 
 use super::flow::Flow;
 use super::reply::Fault;
-use super::route::{Listener, Route};
-use crate::chain::{Exchange, Outcome};
+use super::route::{Listener, Route, Side};
+use crate::chain::{Exchange, Members, Outcome};
+use crate::rollout::arm::Ended;
+use crate::shadow::record::Finish;
 use crate::telemetry::WorkerLog;
 use crate::telemetry::access_log::Served;
 use std::net::SocketAddr;
@@ -40,7 +42,7 @@ impl Record<'_> {
 
     /// An exchange is over.
     pub fn end(&self, flow: Flow<'_>, fault: Option<Fault>, mut active: Active<'_>) {
-        let Flow { exchange, progress, listener, route, started, .. } = flow;
+        let Flow { exchange, progress, listener, route, way, started, .. } = flow;
         let exchange = exchange.into_inner();
         let head_sent = flow.head_sent.get();
         let outcome = Outcome {
@@ -58,7 +60,16 @@ impl Record<'_> {
         if let Some(fault) = fault.filter(|fault| is_upstreams(*fault)) {
             route.upstream.stats.failure(self.worker, fault.row().error);
         }
-        route.chain.complete(exchange, &progress.into_inner(), &outcome);
+        let failed = way.chain.complete(exchange, &progress.into_inner(), &outcome);
+        if let Some(side) = &way.side {
+            let local_reply = flow.local_reply.get();
+            side.arm.record(self.worker, &ended(side, failed, local_reply, exchange, &outcome));
+        }
+        if let Some(recording) = flow.recording.into_inner() {
+            let failed_closed = fault == Some(Fault::FilterFailed);
+            let (failed, outcome) = (!failed.is_empty(), outcome.clone());
+            recording.finish(exchange, Finish { failed, failed_closed, outcome });
+        }
         let endpoint = flow.endpoint.get();
         self.log(listener, exchange, &outcome, Some(&route.upstream.name), endpoint);
         active.outcome = outcome;
@@ -101,6 +112,22 @@ impl Record<'_> {
                 Served { upstream, endpoint: endpoint.as_deref(), generation: listener.generation },
             );
         }
+    }
+}
+
+/// What one side of a rollout counts of an exchange.
+fn ended(
+    side: &Side,
+    failed: Members,
+    local_reply: bool,
+    exchange: &Exchange,
+    outcome: &Outcome,
+) -> Ended {
+    Ended {
+        failed: failed.meets(side.differs),
+        local_reply,
+        status: outcome.status,
+        added_time: exchange.filter_time.iter().sum(),
     }
 }
 

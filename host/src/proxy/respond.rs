@@ -5,9 +5,10 @@ use super::ends::{Responder, Sink, Source};
 use super::flow::{Flow, Gathered, Stop};
 use super::pump::Pump;
 use super::reply::Fault;
-use crate::chain::{Direction, LocalResponse, Verdict};
+use crate::chain::{Direction, Exchange, LocalResponse, Verdict};
 use crate::http::head::response_has_body;
-use crate::http::{BodyLength, Name, ResponseHead, forwarding};
+use crate::http::{BodyLength, ResponseHead, forwarding};
+use crate::shadow::Recording;
 use bytes::Bytes;
 
 /// Sends the response whose head stands in the exchange and whose body is `source`, through the
@@ -37,9 +38,10 @@ pub async fn deliver(
         };
     }
     let mut sink = {
-        let exchange = flow.exchange.borrow();
-        let request = &exchange.request;
-        responder.begin(&request.method, request.protocol, &exchange.response, length)?
+        let mut exchange = flow.exchange.borrow_mut();
+        let Exchange { request, response, .. } = &mut ***exchange;
+        flow.way.tell_versions(response);
+        responder.begin(&request.method, request.protocol, response, length)?
     };
     flow.head_sent.set(true);
     let sent = body(flow, &mut source, &mut sink, &mut pass, &mut gathered, pump).await;
@@ -64,7 +66,7 @@ async fn hooks_and_held_body(
     let has_body = {
         let mut exchange = flow.exchange.borrow_mut();
         let mut progress = flow.progress.borrow_mut();
-        match flow.route.chain.response_head(&mut exchange, &mut progress) {
+        match flow.way.chain.response_head(&mut exchange, &mut progress) {
             Verdict::Proceed => {}
             Verdict::Respond(response) => return Err(Stop::Respond(response)),
             Verdict::Failed => return Err(Stop::Fault(Fault::FilterFailed)),
@@ -99,24 +101,25 @@ async fn body(
 
 /// Puts a filter's response into the exchange, in place of what stood there.
 pub fn replace(flow: &Flow<'_>, response: LocalResponse) -> (BodyLength, Source<'static>) {
+    flow.local_reply.set(true);
+    flow.record(Recording::replaced);
     let mut exchange = flow.exchange.borrow_mut();
     let head = &mut exchange.response;
-    head.clear();
-    head.status = response.status;
-    for (name, value) in &response.headers {
-        // The filter runtime has checked the names.
-        if let Ok(name) = Name::parse(name.as_bytes()) {
-            head.fields.append(name, value);
-        }
-    }
+    let body = response.put_into(head);
     forwarding::ensure_date(head);
-    local(response.body.into())
+    local(body)
 }
 
 /// Puts the reply to a fault into the exchange.
 pub fn replace_by_fault(flow: &Flow<'_>, fault: Fault) -> (BodyLength, Source<'static>) {
     let mut exchange = flow.exchange.borrow_mut();
-    local(fault_head(fault, &mut exchange.response))
+    let (length, source) = local(fault_head(fault, &mut exchange.response));
+    flow.record(|recording| match fault {
+        Fault::FilterFailed => recording.failed(),
+        // To the filters it is an answer like another.
+        _ => recording.answered(&exchange.response, length),
+    });
+    (length, source)
 }
 
 /// Fills a head with the reply to a fault, and gives its body.

@@ -1,12 +1,16 @@
-//! Which route takes a request: the first one in file order that matches.
+//! Which route takes a request: the first one in file order that matches; and which of the route's
+//! chains, while another one is tried on a share of the requests.
 
-use crate::chain::Chain;
+use crate::chain::{Chain, Exchange, Members};
 use crate::config::{self, ListenerLimits};
-use crate::http::{Name, RequestHead};
+use crate::http::{Name, RequestHead, ResponseHead};
 use crate::http1::HeadLimits;
 use crate::http2::Http2Limits;
+use crate::rollout::{Arm, Choice};
+use crate::shadow::Recorder;
 use crate::telemetry::{ListenerStats, RouteStats};
 use crate::upstream::Upstream;
+use http::HeaderName;
 use ipnet::IpNet;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -37,12 +41,61 @@ pub struct Listener {
 pub struct Route {
     /// What it takes.
     pub config: config::Route,
-    /// The filters.
-    pub chain: Rc<Chain>,
+    /// The chain in force.
+    pub running: Way,
+    /// The chain that is tried, and on which requests.
+    pub next: Option<(Choice, Way)>,
     /// Where it leads.
     pub upstream: Rc<Upstream>,
     /// Counters.
     pub stats: Arc<RouteStats>,
+    /// While another chain is tried on copies of its exchanges: where these are recorded.
+    pub shadow: Option<Recorder>,
+}
+
+/// One way through a route.
+pub struct Way {
+    /// The filters.
+    pub chain: Chain,
+    /// The field that tells the client their versions, where the configuration has one.
+    pub versions: Option<(HeaderName, String)>,
+    /// While a rollout is on that changes the chain of this route.
+    pub side: Option<Side>,
+}
+
+/// Where a rollout counts what comes of a way.
+pub struct Side {
+    /// The counters.
+    pub arm: Arc<Arm>,
+    /// The filters whose failures count: those that the other way does not have.
+    pub differs: Members,
+}
+
+impl Route {
+    /// The way of a request through its chain.
+    pub fn way(&self, exchange: &Exchange) -> &Way {
+        match &self.next {
+            None => &self.running,
+            Some((choice, way)) => {
+                let header = |name: &HeaderName| {
+                    let name = Name::parse(name.as_str().as_bytes()).ok()?;
+                    exchange.request.fields.get(name)
+                };
+                if choice.takes(exchange.client, header) { way } else { &self.running }
+            }
+        }
+    }
+}
+
+impl Way {
+    /// Puts the field with the versions into a response, in place of any that is there.
+    pub fn tell_versions(&self, response: &mut ResponseHead) {
+        if let Some((name, versions)) = &self.versions
+            && let Ok(name) = Name::parse(name.as_str().as_bytes())
+        {
+            response.fields.set(name, versions.as_bytes());
+        }
+    }
 }
 
 impl Listener {
@@ -89,6 +142,7 @@ mod tests {
             methods: Vec::new(),
             headers: Vec::new(),
             chain: Vec::new(),
+            next_chain: None,
             upstream: 0,
         }
     }

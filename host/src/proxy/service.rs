@@ -53,9 +53,13 @@ pub async fn serve(
     exchange.route = route.config.name.clone();
     let active = record.begin(route);
 
+    let way = route.way(exchange);
+    let shadow = route.shadow.as_ref();
+    let recording = shadow.and_then(|shadow| shadow.begin(exchange, length, started));
     let mut progress = Progress::default();
-    let verdict = route.chain.request_head(exchange, &mut progress);
-    let flow = Flow::new(exchange, progress, listener, route, started);
+    let verdict = way.chain.request_head(exchange, &mut progress);
+    let flow = Flow::new(exchange, progress, listener, (route, way), started);
+    flow.go_on_recording(recording);
     let forwarded = match verdict {
         Verdict::Proceed => forward(&flow, length, &mut body, &mut responder, timers).await,
         Verdict::Respond(response) => Err(Stop::Respond(response)),

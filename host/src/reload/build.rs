@@ -6,10 +6,14 @@ use super::fixed;
 use super::problems::Problems;
 use super::resolve::resolve;
 use super::sockets::{self, Listening};
-use crate::config::Loaded;
-use crate::snapshot::{Snapshot, WorkerPart};
+use crate::config::{Config, Loaded};
+use crate::snapshot::{Candidate, Snapshot, WorkerPart};
 use crate::wasm::{Prepared, WasmFilter};
+use std::net::SocketAddr;
 use std::sync::Arc;
+
+/// The filters of a configuration, in its order.
+pub(super) type Filters = Vec<Option<Arc<Prepared>>>;
 
 /// A generation that can be published.
 pub(super) struct Built {
@@ -17,10 +21,14 @@ pub(super) struct Built {
     pub(super) listening: Listening,
 }
 
-/// The first generation.
-pub(super) fn first(loader: &mut Loader, loaded: &Loaded) -> Result<Built, Problems> {
+/// The first generation of the process, with this number.
+pub(super) fn first(
+    loader: &mut Loader,
+    loaded: &Loaded,
+    generation: u64,
+) -> Result<Built, Problems> {
     let filters = loader.load(loaded, OnLoadFailure::FollowPolicy);
-    assemble(loader, loaded, filters, None)
+    assemble(loader, loaded, filters, None, generation)
 }
 
 /// The generation after `running`, which listens at `listening`.
@@ -33,24 +41,26 @@ pub(super) fn next(
     let fixed = fixed::check(&running.config, loaded);
     let filters = Problems::both(fixed, loader.load(loaded, OnLoadFailure::Refuse));
     let filters = filters.map(|((), filters)| filters);
-    assemble(loader, loaded, filters, Some((running, listening)))
+    assemble(loader, loaded, filters, Some((running, listening)), running.generation + 1)
 }
 
 fn assemble(
     loader: &Loader,
     loaded: &Loaded,
-    filters: Result<Vec<Option<Arc<Prepared>>>, Problems>,
+    filters: Result<Filters, Problems>,
     running: Option<(&Snapshot, &Listening)>,
+    generation: u64,
 ) -> Result<Built, Problems> {
     let workers = loader.workers();
     let none = Listening::new();
     let listening = running.map_or(&none, |(_, listening)| listening);
     let opened = sockets::open(loaded, listening, workers);
     let (filters, opened) = Problems::both(filters, opened)?;
-    let instances = (0..workers)
-        .map(|worker| instances(loaded, &filters, worker))
-        .collect::<Result<Vec<_>, _>>()?;
-    let addresses = resolve(&loaded.config.upstreams);
+    let before = running.map(|(running, _)| running);
+    let config = Arc::new(loaded.config.clone());
+    let mut bare = Snapshot::new(generation, config, filters, Vec::new(), None);
+    let instances = instances(&bare, before, workers, loaded)?;
+    bare.addresses = resolve(&loaded.config.upstreams);
     let (listening, sockets) = opened.listen(workers).map_err(|error| {
         Problems::from(loaded.locate("listener", format!("failed to listen: {error}")))
     })?;
@@ -59,26 +69,66 @@ fn assemble(
         .zip(sockets)
         .map(|(filters, sockets)| WorkerPart { filters, sockets })
         .collect();
-    let generation = running.map_or(1, |(running, _)| running.generation + 1);
-    let config = Arc::new(loaded.config.clone());
-    let snapshot = Snapshot::new(generation, config, filters, addresses, parts);
-    Ok(Built { snapshot, listening })
+    Ok(Built { snapshot: bare.with_parts(parts), listening })
 }
 
-/// An instance of every filter for one worker.
-fn instances(
-    loaded: &Loaded,
-    filters: &[Option<Arc<Prepared>>],
-    worker: usize,
-) -> Result<Vec<Option<WasmFilter>>, Problems> {
-    let mut problems = Problems::default();
-    let mut all = Vec::with_capacity(filters.len());
-    for (filter, prepared) in loaded.config.filters.iter().zip(filters) {
-        match prepared.as_ref().map(|prepared| prepared.instantiate_for_worker(worker)) {
-            None => all.push(None),
-            Some(Ok(instance)) => all.push(Some(instance)),
-            Some(Err(error)) => problems.push(located(loaded, filter, &error)),
+/// What a generation has that listens and sends as the running one does.
+pub(super) struct Staged {
+    /// Differs from the running one in filters and chains only.
+    pub(super) config: Arc<Config>,
+    pub(super) filters: Filters,
+    pub(super) addresses: Vec<Vec<SocketAddr>>,
+    pub(super) candidate: Option<Candidate>,
+}
+
+impl Staged {
+    /// As it is running, with `candidate`.
+    pub(super) fn of(running: &Snapshot, candidate: Option<Candidate>) -> Self {
+        Staged {
+            config: running.config.clone(),
+            filters: running.filters.clone(),
+            addresses: running.addresses.clone(),
+            candidate,
         }
     }
-    problems.or(all)
+}
+
+/// The generation after `running` with the same listeners. Fails only where a filter is in it that
+/// `running` does not serve, and that cannot be instantiated once more.
+pub(super) fn staged(
+    (running, listening): (&Snapshot, &Listening),
+    staged: Staged,
+    workers: usize,
+    loaded: &Loaded,
+) -> Result<Built, Problems> {
+    let Staged { config, filters, addresses, candidate } = staged;
+    let bare = Snapshot::new(running.generation + 1, config, filters, addresses, candidate);
+    let instances = instances(&bare, Some(running), workers, loaded)?;
+    let parts = instances.into_iter().map(|filters| WorkerPart { filters, sockets: Vec::new() });
+    let snapshot = bare.with_parts(parts.collect());
+    Ok(Built { snapshot, listening: listening.clone() })
+}
+
+/// For each worker, an instance of every filter that the generation before does not serve.
+fn instances(
+    snapshot: &Snapshot,
+    before: Option<&Snapshot>,
+    workers: usize,
+    loaded: &Loaded,
+) -> Result<Vec<Vec<WasmFilter>>, Problems> {
+    let mut new: Vec<&Arc<Prepared>> = Vec::new();
+    for prepared in snapshot.serving() {
+        let known = before.is_some_and(|before| before.serves(prepared));
+        if !known && !new.iter().any(|it| Arc::ptr_eq(it, prepared)) {
+            new.push(prepared);
+        }
+    }
+    let make = |worker| {
+        let made = new.iter().map(|prepared| {
+            let made = prepared.instantiate_for_worker(worker);
+            made.map_err(|error| Problems::from(located(loaded, prepared.name(), &error)))
+        });
+        made.collect()
+    };
+    (0..workers).map(make).collect()
 }

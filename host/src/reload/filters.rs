@@ -10,15 +10,19 @@ use crate::telemetry::{CacheLookup, Metrics};
 use crate::wasm::compile::COMPONENT_BYTES_MAX;
 use crate::wasm::{
     self, CacheError, CompileLimits, Compiler, FilterCode, FilterSpec, Grants, LoadError, Prepared,
+    WasmFilter,
 };
-use crate::{chain as filter_chain, wasm::cache::CacheCounters};
+use crate::{chain as filter_chain, chain::Hook, wasm::cache::CacheCounters};
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
-use std::time::Instant;
+use std::time::{Instant, SystemTime};
+
+/// What a filter version is: two with the same identity cannot be told apart.
+pub(super) type Identity = blake3::Hash;
 
 /// What becomes of a filter with `fail_policy = "open"` that cannot be loaded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,6 +40,8 @@ pub struct Loader {
     metrics: Arc<Metrics>,
     /// Code that some generation uses, by the hash of its component.
     code: HashMap<blake3::Hash, Weak<FilterCode>>,
+    /// Filter versions that some generation uses, by what they are and what people call them.
+    prepared: HashMap<(Identity, Option<Arc<str>>), Weak<Prepared>>,
     read: BTreeMap<PathBuf, blake3::Hash>,
     told: Told,
 }
@@ -65,6 +71,7 @@ impl Loader {
             capabilities: capability::State::new(Instant::now()),
             metrics,
             code: HashMap::new(),
+            prepared: HashMap::new(),
             read: BTreeMap::new(),
             told: Told::default(),
         }
@@ -86,7 +93,6 @@ impl Loader {
         loaded: &Loaded,
         on_failure: OnLoadFailure,
     ) -> Result<Vec<Option<Arc<Prepared>>>, Problems> {
-        self.read.clear();
         let mut problems = Problems::default();
         let mut all = Vec::with_capacity(loaded.config.filters.len());
         for filter in &loaded.config.filters {
@@ -104,13 +110,56 @@ impl Loader {
             }
         }
         self.code.retain(|_, code| code.strong_count() > 0);
+        self.prepared.retain(|_, prepared| prepared.strong_count() > 0);
         self.tell_metrics();
         problems.or(all)
     }
 
-    /// Content hashes of the files that the last `load` read.
-    pub(super) fn files_read(&self) -> &BTreeMap<PathBuf, blake3::Hash> {
-        &self.read
+    /// The filters of `loaded` that are `wanted`, for a shadow: what they write is kept apart, and
+    /// nobody is shown their numbers.
+    pub(super) fn load_for_shadow(
+        &mut self,
+        loaded: &Loaded,
+        wanted: impl Fn(usize) -> bool,
+    ) -> Result<Vec<Option<WasmFilter>>, Problems> {
+        let state = self.capabilities.shadow();
+        let unseen = Metrics::new(0, SystemTime::now());
+        let mut problems = Problems::default();
+        let mut all = Vec::new();
+        for (index, filter) in loaded.config.filters.iter().enumerate() {
+            if !wanted(index) {
+                all.push(None);
+                continue;
+            }
+            let read = self.read_hashed(loaded, filter);
+            let code = read.and_then(|(bytes, hash)| self.code(loaded, filter, &bytes, hash));
+            let made = code.and_then(|code| {
+                let prepared = Prepared::build(spec(filter), code, &state, &unseen);
+                let made =
+                    prepared.and_then(|prepared| prepared.instantiate_for_worker(usize::MAX));
+                made.map_err(|error| located(loaded, &filter.name, &error))
+            });
+            match made {
+                Ok(made) => all.push(Some(made)),
+                Err(problem) => problems.push(problem),
+            }
+        }
+        problems.or(all)
+    }
+
+    /// Content hashes of the files that were read since this was last asked.
+    pub(super) fn take_files_read(&mut self) -> BTreeMap<PathBuf, blake3::Hash> {
+        std::mem::take(&mut self.read)
+    }
+
+    /// What `filter` is, without making it; none: its component cannot be read.
+    pub(super) fn identify(
+        &mut self,
+        loaded: &Loaded,
+        filter: &config::Filter,
+    ) -> Option<Identity> {
+        let hash = self.read_hashed(loaded, filter).ok()?.1;
+        Some(identity(&spec(filter), hash))
     }
 
     /// Forgets the kept state of filters that `config` does not have and nothing uses any more.
@@ -133,23 +182,47 @@ impl Loader {
         loaded: &Loaded,
         filter: &config::Filter,
     ) -> Result<Arc<Prepared>, Diagnostic> {
+        let (bytes, hash) = self.read_hashed(loaded, filter)?;
+        let spec = spec(filter);
+        let key = (identity(&spec, hash), spec.label.clone());
+        if let Some(known) = self.prepared.get(&key).and_then(Weak::upgrade) {
+            return Ok(known);
+        }
+        let code = self.code(loaded, filter, &bytes, hash)?;
+        let prepared = Prepared::build(spec, code, &self.capabilities, &self.metrics)
+            .map_err(|error| located(loaded, &filter.name, &error))?;
+        self.prepared.insert(key, Arc::downgrade(&prepared));
+        Ok(prepared)
+    }
+
+    /// The code of a component, which is compiled only if nobody has it.
+    fn code(
+        &mut self,
+        loaded: &Loaded,
+        filter: &config::Filter,
+        bytes: &[u8],
+        hash: blake3::Hash,
+    ) -> Result<Arc<FilterCode>, Diagnostic> {
+        if let Some(known) = self.code.get(&hash).and_then(Weak::upgrade) {
+            return Ok(known);
+        }
+        let code = self.compiler.load(&filter.name, bytes);
+        let code = code.map_err(|error| located(loaded, &filter.name, &error))?;
+        self.code.insert(hash, Arc::downgrade(&code));
+        Ok(code)
+    }
+
+    fn read_hashed<'f>(
+        &mut self,
+        loaded: &Loaded,
+        filter: &'f config::Filter,
+    ) -> Result<(Cow<'f, [u8]>, blake3::Hash), Diagnostic> {
         let bytes = read(loaded, filter)?;
         let hash = blake3::hash(&bytes);
         if let FilterSource::File(path) = &filter.source {
             self.read.insert(path.clone(), hash);
         }
-        let known = self.code.get(&hash).and_then(Weak::upgrade);
-        let code = match known {
-            Some(code) => code,
-            None => {
-                let code = self.compiler.load(&filter.name, &bytes);
-                let code = code.map_err(|error| located(loaded, filter, &error))?;
-                self.code.insert(hash, Arc::downgrade(&code));
-                code
-            }
-        };
-        Prepared::build(spec(filter), code, &self.capabilities, &self.metrics)
-            .map_err(|error| located(loaded, filter, &error))
+        Ok((bytes, hash))
     }
 
     fn tell_metrics(&mut self) {
@@ -169,7 +242,10 @@ impl Loader {
 }
 
 /// The component of a filter.
-fn read(loaded: &Loaded, filter: &config::Filter) -> Result<Cow<'static, [u8]>, Diagnostic> {
+pub(super) fn read<'f>(
+    loaded: &Loaded,
+    filter: &'f config::Filter,
+) -> Result<Cow<'f, [u8]>, Diagnostic> {
     let key = format!("filter.{}.source", filter.name);
     let problem = |message: String, help: &str| {
         let mut problem = loaded.locate(&key, message);
@@ -188,6 +264,7 @@ fn read(loaded: &Loaded, filter: &config::Filter) -> Result<Cow<'static, [u8]>, 
             let message = format!("failed to read component `{}`: {error}", path.display());
             problem(message, "build the filter, or correct the path; it is relative to this file")
         }),
+        FilterSource::Uploaded(upload) => Ok(Cow::Borrowed(upload.bytes())),
     }
 }
 
@@ -206,14 +283,13 @@ pub fn read_component(path: &Path) -> io::Result<Vec<u8>> {
 }
 
 /// The error at the line that it is about.
-pub(super) fn located(loaded: &Loaded, filter: &config::Filter, error: &LoadError) -> Diagnostic {
-    let name = &filter.name;
+pub(super) fn located(loaded: &Loaded, name: &str, error: &LoadError) -> Diagnostic {
     match error {
         LoadError::Refused { key, message, .. } => loaded.locate_filter_config(name, key, message),
         LoadError::NotGranted { .. } => {
             loaded.locate(&format!("filter.{name}.grants"), chain(error))
         }
-        LoadError::ConfigureFailed { .. } => {
+        LoadError::ConfigureFailed { hook: Hook::Configure | Hook::WantedHooks, .. } => {
             loaded.locate(&format!("filter.{name}.config"), chain(error))
         }
         _ => loaded.locate(&format!("filter.{name}.source"), chain(error)),
@@ -221,10 +297,21 @@ pub(super) fn located(loaded: &Loaded, filter: &config::Filter, error: &LoadErro
 }
 
 pub(crate) fn spec(filter: &config::Filter) -> FilterSpec {
-    let config::Filter { name, source: _, config, grants, limits, fail_policy, isolation } = filter;
+    let config::Filter {
+        name,
+        version,
+        source: _,
+        config,
+        grants,
+        limits,
+        fail_policy,
+        isolation,
+        next: _,
+    } = filter;
     let config::Grants { log, clock, random, metrics, kv, rate_limit } = grants;
     FilterSpec {
         name: name.clone(),
+        label: version.clone(),
         config_json: config.to_string(),
         grants: Grants {
             log: *log,
@@ -247,6 +334,18 @@ pub(crate) fn spec(filter: &config::Filter) -> FilterSpec {
             config::Isolation::PerRequest => wasm::Isolation::PerRequest,
         },
     }
+}
+
+/// Component, configuration, grants, limits and policies.
+fn identity(spec: &FilterSpec, component: blake3::Hash) -> Identity {
+    let FilterSpec { name, label: _, config_json, grants, limits, fail_policy, isolation } = spec;
+    let words = format!("{grants:?} {limits:?} {fail_policy:?} {isolation:?}");
+    let mut hasher = blake3::Hasher::new();
+    for part in [name.as_bytes(), component.as_bytes(), config_json.as_bytes(), words.as_bytes()] {
+        // With its length, so that no part can be taken for another.
+        hasher.update(&(part.len() as u64).to_le_bytes()).update(part);
+    }
+    hasher.finalize()
 }
 
 fn policy(grant: &config::RateLimitGrant) -> rate_limit::Policy {

@@ -2,15 +2,23 @@
 //! active `Snapshot`.
 //!
 //! One thread, one attempt at a time: read, check, compile, link, configure, probe, publish. `build`
-//! makes a generation, `filters` and `sockets` its parts, `watch` notices that a file was saved. Knows
-//! nothing of requests and connections.
+//! makes a generation, `filters` and `sockets` its parts, `watch` notices that a file was saved;
+//! `rollouts` tries one beside the other, `back` returns to one that `history` has kept. Knows nothing
+//! of requests and connections.
 
+mod attempt;
+mod back;
 mod build;
+mod control;
 mod filters;
 mod fixed;
+mod full;
+mod history;
 mod memory;
 mod problems;
 mod resolve;
+mod rollouts;
+mod shadowing;
 mod sockets;
 mod thread;
 pub(crate) mod watch;
@@ -18,15 +26,24 @@ pub(crate) mod watch;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use control::Shown;
 pub(crate) use filters::spec;
 pub use filters::{Loader, OnLoadFailure, read_component};
+pub use history::History;
 pub use problems::{Problems, chain};
 pub use resolve::RESOLVE_TIME;
+pub use rollouts::TICK;
 pub use sockets::{BACKLOG, Bound, Listening, open_admin, refusal};
 pub use thread::{DEBOUNCE, DEBOUNCE_MAX, SECOND_LOOK};
 
+use self::build::Built;
+use self::full::{Full, Trial, Wanted};
 use crate::config::Loaded;
+use crate::rollout::Plan;
+use crate::rollout::control::{Back, Change, Refusal, RolloutId, RolloutStatus};
+use crate::rollout::store::FullRecord;
 use crate::snapshot::{Shared, Snapshot};
+use std::collections::BTreeSet;
 use std::io;
 use std::path::PathBuf;
 use std::sync::mpsc::{SyncSender, sync_channel};
@@ -48,6 +65,10 @@ pub enum Cause {
     Signal,
     /// The admin interface.
     Admin,
+    /// A step of a rollout, or its end.
+    Rollout,
+    /// The judge or a person went back.
+    Rollback,
 }
 
 impl Cause {
@@ -58,6 +79,8 @@ impl Cause {
             Cause::File => "file",
             Cause::Signal => "signal",
             Cause::Admin => "admin",
+            Cause::Rollout => "rollout",
+            Cause::Rollback => "rollback",
         }
     }
 }
@@ -93,30 +116,41 @@ pub struct Attempt {
 }
 
 /// What can be seen from outside.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct State {
     last: Mutex<Option<Attempt>>,
     listening: Mutex<Listening>,
+    shown: Mutex<Shown>,
 }
 
 enum Request {
-    Reload { cause: Cause, reply: Option<oneshot::Sender<Outcome>> },
+    Reload { cause: Cause, reply: oneshot::Sender<Outcome> },
     Touched,
+    Start { change: Change, plan: Box<Plan>, reply: Reply<RolloutId> },
+    Promote { id: RolloutId, reply: Reply<RolloutStatus> },
+    Back { back: Back, reply: Reply<u64> },
+    Unpin { identity: String, reply: Reply<()> },
     End,
 }
+
+type Reply<T> = oneshot::Sender<Result<T, Refusal>>;
 
 /// A first generation that is not published yet, with what later ones need.
 pub struct First {
     path: PathBuf,
+    files: BTreeSet<PathBuf>,
     loader: Loader,
-    loaded: Loaded,
+    full: Full,
+    trial: Option<Trial>,
+    history: History,
     listening: Listening,
     seen: watch::Contents,
     started: Instant,
 }
 
 impl First {
-    /// Builds the first generation from `loaded`, which was read from `path`.
+    /// Builds the first generation from `loaded`, which was read from `path`; or, if the files are as
+    /// they were then, the last full generation that `history` has.
     ///
     /// # Errors
     /// Everything that keeps it from being published.
@@ -124,14 +158,60 @@ impl First {
         path: PathBuf,
         mut loader: Loader,
         loaded: Loaded,
+        history: History,
     ) -> Result<(Self, Snapshot), Problems> {
         let started = Instant::now();
         let files = loaded.files();
         let mut seen = watch::Contents::of(&files);
-        let built = build::first(&mut loader, &loaded)?;
-        seen.complete(loader.files_read(), &files);
-        let first = First { path, loader, loaded, listening: built.listening, seen, started };
+        let last = history.state().last_full();
+        let generation = last.map_or(1, |last| last.generation.saturating_add(1));
+        let kept = last.filter(|last| {
+            let over = last.on_top.is_some() || last.config_text.0 != *loaded.text();
+            over && last.source_hash == seen.hash()
+        });
+        let kept = kept.cloned().and_then(|it| last_full(&it, generation, &mut loader, &history));
+        let (full, trial, built) = match kept {
+            Some((full, built)) => (full, None, built),
+            None => {
+                let wanted = Wanted::of(loaded, &mut loader, history.state());
+                let built = build::first(&mut loader, &wanted.full.loaded, generation)?;
+                (wanted.full, wanted.trial, built)
+            }
+        };
+        seen.complete(&loader.take_files_read(), &files);
+        let listening = built.listening;
+        let first = First { path, files, loader, full, trial, history, listening, seen, started };
         Ok((first, built.snapshot))
+    }
+}
+
+/// The last full generation of the process before this one, if it can be made again.
+fn last_full(
+    record: &FullRecord,
+    generation: u64,
+    loader: &mut Loader,
+    history: &History,
+) -> Option<(Full, Built)> {
+    let made = Full::again(record, history).and_then(|full| {
+        let built = build::first(loader, &full.loaded, generation);
+        built.map(|built| (full, built)).map_err(|problems| problems.to_string())
+    });
+    match made {
+        Ok(made) => {
+            tracing::info!(
+                generation = record.generation,
+                "the file is as it was: the last full generation is served"
+            );
+            Some(made)
+        }
+        Err(why) => {
+            tracing::error!(
+                generation = record.generation,
+                why,
+                "the last full generation cannot be made again; the configuration file is served"
+            );
+            None
+        }
     }
 }
 
@@ -150,7 +230,7 @@ impl Reloader {
     pub fn start(first: First, shared: Arc<Shared>) -> io::Result<Self> {
         let (requests, receiver) = sync_channel(WAITING_MAX);
         let listening = Mutex::new(first.listening.clone());
-        let state = Arc::new(State { last: Mutex::default(), listening });
+        let state = Arc::new(State { listening, ..State::default() });
         thread::start(first, shared, state.clone(), requests.clone(), receiver)?;
         Ok(Reloader { requests, state })
     }
@@ -158,9 +238,8 @@ impl Reloader {
     /// Asks for a reload, which goes on to its end whether it is waited for or not.
     pub fn reload(&self, cause: Cause) -> oneshot::Receiver<Outcome> {
         let (reply, outcome) = oneshot::channel();
-        if let Err(refused) = self.requests.try_send(Request::Reload { cause, reply: Some(reply) })
+        if let Err(refused) = self.requests.try_send(Request::Reload { cause, reply })
             && let std::sync::mpsc::TrySendError::Full(Request::Reload { reply, .. }) = refused
-            && let Some(reply) = reply
         {
             // Nobody may wait for it.
             let _ = reply.send(Err(Refused::TooMany));

@@ -1,7 +1,8 @@
 //! Generations made, refused and published, with shipped filters, real files and real sockets.
 
 use super::{
-    Attempt, Cause, First, Loader, Outcome, Problems, Refused, Reloader, State, WAITING_MAX,
+    Attempt, Cause, First, History, Loader, Outcome, Problems, Refused, Reloader, State,
+    WAITING_MAX,
 };
 use crate::config;
 use crate::shutdown::{Shutdown, Stage};
@@ -12,11 +13,13 @@ use crate::wasm::Compiler;
 use arc_swap::ArcSwap;
 use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::sync::mpsc::sync_channel;
-use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant, SystemTime};
 use tokio::sync::watch;
+
+mod rollouts;
 
 /// No test waits longer for what has to come.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -52,15 +55,23 @@ impl Folder {
     }
 
     fn first(&self) -> Result<(First, Snapshot, Arc<Metrics>), Problems> {
+        self.first_with(History::in_memory("a test"))
+    }
+
+    fn first_with(&self, history: History) -> Result<(First, Snapshot, Arc<Metrics>), Problems> {
         let loaded = config::load(&self.file(), "").unwrap();
         let metrics = Metrics::new(WORKERS, SystemTime::now());
         let loader = Loader::with_compiler(Compiler::in_process().unwrap(), metrics.clone());
-        let (first, snapshot) = First::build(self.file(), loader, loaded)?;
+        let (first, snapshot) = First::build(self.file(), loader, loaded, history)?;
         Ok((first, snapshot, metrics))
     }
 
     fn start(&self) -> (Reloader, Arc<Shared>) {
-        let (first, snapshot, metrics) = self.first().unwrap();
+        self.start_with(History::in_memory("a test"))
+    }
+
+    fn start_with(&self, history: History) -> (Reloader, Arc<Shared>) {
+        let (first, snapshot, metrics) = self.first_with(history).unwrap();
         let shared = Arc::new(Shared {
             snapshot: ArcSwap::from_pointee(snapshot),
             published: watch::Sender::new(1),
@@ -129,7 +140,6 @@ fn a_generation_has_a_part_for_every_worker() {
     for worker in 0..WORKERS {
         let part = snapshot.take_part(worker).unwrap();
         assert_eq!((part.filters.len(), part.sockets.len()), (1, 1));
-        assert!(part.filters[0].is_some());
         assert!(snapshot.take_part(worker).is_none());
     }
     assert!(snapshot.take_part(WORKERS).is_none());
@@ -175,7 +185,7 @@ fn a_socket_is_given_to_its_worker_once_however_late_it_takes_its_part() {
     let (_, next, _) = folder.first().unwrap();
     let sockets = |snapshot: &Snapshot, worker| snapshot.take_part(worker).unwrap().sockets.len();
     assert_eq!(sockets(&running, 0), 1);
-    next.inherit_sockets(&running, |name| name == "in");
+    next.inherit(&running, |name| name == "in");
     // Worker 1 comes between the last step of the building and the publication.
     assert_eq!(sockets(&running, 1), 0);
     // One each was opened for the generation itself.
@@ -183,7 +193,7 @@ fn a_socket_is_given_to_its_worker_once_however_late_it_takes_its_part() {
 
     let (_, running, _) = folder.first().unwrap();
     let (_, next, _) = folder.first().unwrap();
-    next.inherit_sockets(&running, |name| name != "in");
+    next.inherit(&running, |name| name != "in");
     assert_eq!((sockets(&running, 1), sockets(&next, 1)), (1, 1), "it has gone or moved");
 }
 
@@ -223,7 +233,7 @@ fn an_open_filter_that_cannot_be_loaded_is_left_out_at_the_start_only() {
     let folder = Folder::new(broken);
     let (reloader, shared) = folder.start();
     assert!(shared.snapshot.load().filters[0].is_none());
-    assert!(shared.snapshot.load().take_part(1).unwrap().filters[0].is_none());
+    assert!(shared.snapshot.load().take_part(1).unwrap().filters.is_empty());
     let swallowed = shared.metrics.process().swallowed_errors();
     assert_eq!(swallowed["filter_load_fail_open"], 1);
     assert!(shown(asked(&reloader)).contains("failed to read component"));
@@ -299,6 +309,27 @@ fn a_version_that_comes_back_is_not_compiled_again_while_it_is_in_use() {
 }
 
 #[test]
+fn a_filter_that_stays_as_it_is_goes_on_with_its_instances() {
+    let folder = Folder::new(&headers("1"));
+    let (reloader, shared) = folder.start();
+    let before = shared.snapshot.load_full();
+    drop(before.take_part(0));
+    let prepared = |snapshot: &Snapshot| snapshot.filters[0].clone().unwrap();
+    asked(&reloader).unwrap();
+    let same = shared.snapshot.load_full();
+    assert!(Arc::ptr_eq(&prepared(&before), &prepared(&same)));
+    assert!(same.take_part(0).unwrap().filters.is_empty(), "it has its instance");
+    let inherited = same.take_part(1).unwrap().filters;
+    assert_eq!(inherited.len(), 1, "what it has not taken comes with the next part");
+
+    folder.save(&headers("2"));
+    asked(&reloader).unwrap();
+    let other = shared.snapshot.load_full();
+    assert!(!Arc::ptr_eq(&prepared(&before), &prepared(&other)));
+    assert_eq!(other.take_part(0).unwrap().filters.len(), 1);
+}
+
+#[test]
 fn a_process_that_stops_publishes_nothing() {
     let folder = Folder::new(&headers("1"));
     let (reloader, shared) = folder.start();
@@ -321,7 +352,7 @@ fn the_watch_can_be_turned_off_and_on() {
 fn reloads_over_the_number_that_may_wait_are_refused() {
     // Nobody takes them.
     let (requests, receiver) = sync_channel(WAITING_MAX);
-    let state = State { last: Mutex::default(), listening: Mutex::default() };
+    let state = State::default();
     let reloader = Reloader { requests, state: Arc::new(state) };
     let mut waiting: Vec<_> = (0..WAITING_MAX).map(|_| reloader.reload(Cause::Admin)).collect();
     assert!(waiting.iter_mut().all(|it| it.try_recv().is_err()));

@@ -1,12 +1,15 @@
-//! The reload thread: waits for requests and saved files, makes one attempt after the other, publishes,
-//! and frees what the generations before left behind.
+//! The reload thread: waits for requests and saved files, does one after the other, looks at the
+//! rollout in progress, and frees what the generations before left behind.
+//!
+//! What it does is in files of its own: `attempt` publishes, `rollouts` tries, `back` returns.
 
 use super::filters::Loader;
+use super::full::{Full, Trial};
+use super::history::History;
 use super::memory;
+use super::rollouts::{Rollout, TICK};
 use super::watch::{Contents, Watch};
-use super::{Attempt, Cause, First, Listening, Outcome, Refused, Request, State, build, lock};
-use crate::config;
-use crate::shutdown::Stage;
+use super::{Cause, First, Listening, Request, State};
 use crate::snapshot::{Shared, Snapshot};
 use crate::wasm::Prepared;
 use std::collections::{BTreeSet, VecDeque};
@@ -14,7 +17,7 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender};
 use std::sync::{Arc, Weak};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 /// Files are looked at when they were quiet for so long: one save is a burst of events.
 pub const DEBOUNCE: Duration = Duration::from_millis(5);
@@ -22,12 +25,11 @@ pub const DEBOUNCE: Duration = Duration::from_millis(5);
 pub const DEBOUNCE_MAX: Duration = Duration::from_millis(200);
 /// A file that cannot be used may be half written: it is reported when nothing more came in this time.
 pub const SECOND_LOOK: Duration = Duration::from_millis(50);
-/// What to do about a configuration file that is gone.
-const HELP_UNREADABLE: &str = "put the file back where it was";
 /// Second looks in a row.
 const SECOND_LOOKS_MAX: usize = 20;
 /// Pauses between looking whether generations before are gone; they double.
-const RELEASE_PAUSES: [Duration; 2] = [Duration::from_millis(50), Duration::from_secs(10)];
+pub(super) const RELEASE_PAUSES: [Duration; 2] =
+    [Duration::from_millis(50), Duration::from_secs(10)];
 
 /// Quiet time after a start or an attempt, before memory that it needed is given back.
 const SETTLE_PAUSE: Duration = Duration::from_millis(200);
@@ -40,11 +42,16 @@ pub(super) fn start(
     requests: SyncSender<Request>,
     receiver: Receiver<Request>,
 ) -> io::Result<()> {
-    let First { path, loader, loaded, listening, seen, started } = first;
+    let First { path, files, loader, full, trial, history, listening, seen, started } = first;
     let mut reload = Reload {
         path,
-        files: loaded.files(),
+        files,
         loader,
+        source: seen.hash(),
+        full,
+        history,
+        rollout: None,
+        next_look: started,
         shared,
         state,
         requests,
@@ -59,83 +66,109 @@ pub(super) fn start(
     };
     let snapshot = reload.shared.snapshot.load_full();
     reload.published(&snapshot, Cause::Start, started);
+    reload.tell_cut_short();
+    reload.remember(&snapshot, Cause::Start);
     reload.keep_watch(&snapshot);
     // What was saved while the first generation was being built is seen here.
     if reload.watch.is_some() {
         reload.waiting.push_back(Request::Touched);
     }
-    std::thread::Builder::new().name("reload".to_owned()).spawn(move || reload.run())?;
+    std::thread::Builder::new().name("reload".to_owned()).spawn(move || reload.run(trial))?;
     Ok(())
 }
 
 /// A generation that another one has replaced; workers may have its filters a little longer.
-struct Retired {
+pub(super) struct Retired {
     snapshot: Weak<Snapshot>,
     filters: Vec<Weak<Prepared>>,
 }
 
 impl Retired {
-    fn new(snapshot: &Arc<Snapshot>) -> Self {
-        let filters = snapshot.filters.iter().flatten().map(Arc::downgrade).collect();
+    pub(super) fn new(snapshot: &Arc<Snapshot>) -> Self {
+        let filters = snapshot.serving().map(Arc::downgrade).collect();
         Retired { snapshot: Arc::downgrade(snapshot), filters }
     }
 
-    fn in_use(&self) -> bool {
+    /// Does it hold anything that the generation in force does not?
+    fn in_use(&self, current: &Snapshot) -> bool {
+        let passed_on = |filter: &Arc<Prepared>| current.serves(filter);
         self.snapshot.strong_count() > 0
-            || self.filters.iter().any(|filter| filter.strong_count() > 0)
+            || self.filters.iter().filter_map(Weak::upgrade).any(|filter| !passed_on(&filter))
     }
 }
 
-struct Reload {
+pub(super) struct Reload {
     /// As the user named it, for messages.
-    path: PathBuf,
-    loader: Loader,
-    shared: Arc<Shared>,
-    state: Arc<State>,
+    pub(super) path: PathBuf,
+    pub(super) loader: Loader,
+    pub(super) shared: Arc<Shared>,
+    pub(super) state: Arc<State>,
     requests: SyncSender<Request>,
     receiver: Receiver<Request>,
     /// Requests that came while files settled.
     waiting: VecDeque<Request>,
-    listening: Listening,
+    pub(super) listening: Listening,
     watch: Option<Watch>,
     /// What was in the files at the latest attempt.
-    seen: Contents,
-    files: BTreeSet<PathBuf>,
+    pub(super) seen: Contents,
+    pub(super) files: BTreeSet<PathBuf>,
+    /// Of what was in the files when they were last published.
+    pub(super) source: blake3::Hash,
+    /// The full generation in force.
+    pub(super) full: Full,
+    pub(super) history: History,
+    pub(super) rollout: Option<Rollout>,
+    /// When the rollout is looked at next.
+    next_look: Instant,
     /// Generations that may still be in use.
-    retired: Vec<Retired>,
-    pause: Duration,
+    pub(super) retired: Vec<Retired>,
+    pub(super) pause: Duration,
     /// Memory was given back since the latest attempt.
     settled: bool,
 }
 
 impl Reload {
-    fn run(mut self) {
+    fn run(mut self, trial: Option<Trial>) {
+        if let Some(trial) = trial {
+            self.begin_from_file(trial);
+        }
         while let Some(request) = self.next() {
             self.settled = false;
             match request {
                 Request::End => return,
                 Request::Touched => self.look(),
+                // Nobody may wait for any of the answers.
                 Request::Reload { cause, reply } => {
                     let started = Instant::now();
                     self.seen = Contents::of(&self.files);
                     let outcome = self.attempt(cause, started);
                     self.conclude(cause, started, &outcome);
-                    if let Some(reply) = reply {
-                        // Nobody may wait for it.
-                        let _ = reply.send(outcome);
-                    }
+                    let _ = reply.send(outcome);
                 }
+                Request::Start { change, plan, reply } => {
+                    let _ = reply.send(self.start(&change, *plan));
+                }
+                Request::Promote { id, reply } => drop(reply.send(self.promote(id))),
+                Request::Back { back, reply } => drop(reply.send(self.back(&back))),
+                Request::Unpin { identity, reply } => drop(reply.send(self.unpin(&identity))),
             }
         }
     }
 
-    /// The next request; frees generations in the meantime.
+    /// The next request; looks at the rollout and frees generations in the meantime.
     fn next(&mut self) -> Option<Request> {
         loop {
+            if self.rollout.is_some() && Instant::now() >= self.next_look {
+                self.next_look = Instant::now() + TICK;
+                self.tick();
+            }
             if let Some(request) = self.waiting.pop_front() {
                 return Some(request);
             }
             let pause = match (self.settled, self.retired.is_empty()) {
+                _ if self.rollout.is_some() => {
+                    self.next_look.saturating_duration_since(Instant::now())
+                }
                 (false, _) => SETTLE_PAUSE,
                 (true, false) => self.pause,
                 (true, true) => return self.receiver.recv().ok(),
@@ -143,6 +176,7 @@ impl Reload {
             match self.receiver.recv_timeout(pause) {
                 Ok(request) => return Some(request),
                 Err(RecvTimeoutError::Disconnected) => return None,
+                Err(RecvTimeoutError::Timeout) if self.rollout.is_some() => {}
                 Err(RecvTimeoutError::Timeout) if self.settled => self.release(),
                 Err(RecvTimeoutError::Timeout) => {
                     self.settled = true;
@@ -199,80 +233,8 @@ impl Reload {
         touched
     }
 
-    /// One attempt, from reading the file to publishing.
-    fn attempt(&mut self, cause: Cause, started: Instant) -> Outcome {
-        if self.shared.shutdown.stage() != Stage::Running {
-            return Err(Refused::Stopping);
-        }
-        let refused = |problems: super::Problems| Refused::Problems(problems);
-        let loaded = config::load(&self.path, HELP_UNREADABLE)
-            .map_err(|problems| refused(problems.into()))?;
-        let running = self.shared.snapshot.load_full();
-        let built = build::next(&mut self.loader, &loaded, &running, &self.listening);
-        // A file that failed is watched too: saving it may be what is missing.
-        self.files = loaded.files();
-        if built.is_err() {
-            self.files.insert(running.config.source.clone());
-        }
-        self.seen.complete(self.loader.files_read(), &self.files);
-        let built = match built {
-            Ok(built) => built,
-            Err(problems) => {
-                self.keep_watch(&running);
-                self.loader.forget_unused(&running.config);
-                return Err(refused(problems));
-            }
-        };
-        for warning in &loaded.warnings {
-            tracing::warn!(%warning, "the configuration has a doubtful part");
-        }
-        let stays = |name: &str| self.listening.get(name) == built.listening.get(name);
-        built.snapshot.inherit_sockets(&running, stays);
-        self.listening = built.listening;
-        *lock(&self.state.listening) = self.listening.clone();
-        let snapshot = Arc::new(built.snapshot);
-        self.shared.snapshot.store(snapshot.clone());
-        self.retired.push(Retired::new(&running));
-        drop(running);
-        self.pause = RELEASE_PAUSES[0];
-        self.published(&snapshot, cause, started);
-        self.keep_watch(&snapshot);
-        Ok(snapshot.generation)
-    }
-
-    fn published(&self, snapshot: &Snapshot, cause: Cause, started: Instant) {
-        let generation = snapshot.generation;
-        self.shared.metrics.process().set_generation(generation);
-        self.shared.published.send_replace(generation);
-        tracing::info!(
-            generation,
-            cause = cause.name(),
-            duration_ms = started.elapsed().as_millis() as u64,
-            "generation published"
-        );
-    }
-
-    /// Counts and reports how an attempt ended.
-    fn conclude(&mut self, cause: Cause, started: Instant, outcome: &Outcome) {
-        let process = self.shared.metrics.process();
-        match outcome {
-            Ok(_) => process.reload_succeeded(),
-            Err(refused) => {
-                process.reload_failed();
-                tracing::error!(
-                    cause = cause.name(),
-                    generation = self.shared.snapshot.load().generation,
-                    problems = %refused,
-                    "reload failed"
-                );
-            }
-        }
-        let (at, duration) = (SystemTime::now(), started.elapsed());
-        *lock(&self.state.last) = Some(Attempt { cause, at, duration, outcome: outcome.clone() });
-    }
-
     /// Watches the files of the latest attempt, if the configuration in force wants that.
-    fn keep_watch(&mut self, snapshot: &Snapshot) {
+    pub(super) fn keep_watch(&mut self, snapshot: &Snapshot) {
         if !snapshot.config.runtime.watch {
             self.watch = None;
             return;
@@ -297,9 +259,10 @@ impl Reload {
     /// Looks whether generations before are gone, and gives back what they held.
     fn release(&mut self) {
         let before = self.retired.len();
-        self.retired.retain(Retired::in_use);
+        let current = self.shared.snapshot.load_full();
+        self.retired.retain(|retired| retired.in_use(&current));
         if self.retired.len() < before {
-            self.loader.forget_unused(&self.shared.snapshot.load().config);
+            self.loader.forget_unused(&current.config);
             memory::give_back();
             self.pause = RELEASE_PAUSES[0];
         } else {

@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
 use std::fs::{File, Metadata};
 use std::io::{self, Read};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Component, Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -167,6 +168,17 @@ impl Contents {
     /// Reads them all.
     pub(crate) fn of(files: &BTreeSet<PathBuf>) -> Self {
         Contents(files.iter().map(|path| (path.clone(), hash(path).ok())).collect())
+    }
+
+    /// All of it in one.
+    pub(super) fn hash(&self) -> blake3::Hash {
+        let mut hasher = blake3::Hasher::new();
+        for (path, hash) in &self.0 {
+            let path = path.as_os_str().as_bytes();
+            hasher.update(&(path.len() as u64).to_le_bytes()).update(path);
+            hasher.update(hash.as_ref().map_or(&[0; 32], |hash| hash.as_bytes()));
+        }
+        hasher.finalize()
     }
 
     /// Adds files that were read otherwise, and those of `files` that are not known yet.

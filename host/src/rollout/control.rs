@@ -100,6 +100,10 @@ pub trait Control: Send + Sync {
     fn back(&self, back: Back) -> Answer<u64>;
     /// Forgets that a version was found bad, so that it may be tried again.
     fn unpin(&self, identity: String) -> Answer<()>;
+    /// How a rollout goes where whoever starts it does not say: as the running configuration does.
+    fn plan(&self) -> Plan;
+    /// Who decides what is in force: `file`, `admin: generation 12 over the file`.
+    fn in_force(&self) -> String;
     /// The rollout in progress, else the latest one since the start.
     fn rollout(&self) -> Option<RolloutStatus>;
     /// The kept full generations, newest first.

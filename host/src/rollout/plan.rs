@@ -13,7 +13,7 @@ pub const STEPS_MAX: usize = 16;
 /// How a candidate becomes the running version.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Plan {
-    /// In order; the last is `Full`. 1 to [`STEPS_MAX`].
+    /// 1 to [`STEPS_MAX`]. `Shadow` comes first or not at all, shares grow, the last is `Full`.
     pub steps: Vec<Step>,
     /// Which requests a canary gets.
     pub sticky: Sticky,
@@ -23,12 +23,31 @@ pub struct Plan {
     pub ignored_headers: Vec<HeaderName>,
 }
 
+impl Default for Plan {
+    /// `shadow 1m, canary 5% 5m, canary 50% 5m, full`, by client address.
+    fn default() -> Self {
+        let hold = |stage, minutes| Step { stage, hold: Hold::For(Duration::from_mins(minutes)) };
+        let percent = |percent: u32| Stage::Canary(Share::from_millionths(percent * 10_000));
+        Plan {
+            steps: vec![
+                hold(Stage::Shadow, 1),
+                hold(percent(5), 5),
+                hold(percent(50), 5),
+                Step { stage: Stage::Full, hold: Hold::UntilTold },
+            ],
+            sticky: Sticky::Random,
+            thresholds: Thresholds::default(),
+            ignored_headers: Vec::new(),
+        }
+    }
+}
+
 /// One stage, and how long it lasts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Step {
     /// What the candidate gets.
     pub stage: Stage,
-    /// When the next step begins.
+    /// When the next step begins. `UntilTold` in the last one.
     pub hold: Hold,
 }
 

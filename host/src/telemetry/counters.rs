@@ -307,6 +307,33 @@ impl CacheLookup {
     }
 }
 
+/// How a rollout ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum RolloutEnd {
+    /// The candidate is the running version.
+    Promoted,
+    /// The judge or a person went back.
+    RolledBack,
+    /// Another change took its place.
+    CutShort,
+}
+
+impl RolloutEnd {
+    /// Every end.
+    pub const ALL: [RolloutEnd; 3] =
+        [RolloutEnd::Promoted, RolloutEnd::RolledBack, RolloutEnd::CutShort];
+
+    /// The label value in metrics.
+    pub fn name(self) -> &'static str {
+        match self {
+            RolloutEnd::Promoted => "promoted",
+            RolloutEnd::RolledBack => "rolled_back",
+            RolloutEnd::CutShort => "cut_short",
+        }
+    }
+}
+
 /// What happens seldom, and to the process as a whole.
 #[derive(Debug, Default)]
 pub struct ProcessStats {
@@ -314,6 +341,7 @@ pub struct ProcessStats {
     reloads_ok: AtomicU64,
     reloads_failed: AtomicU64,
     cache_lookups: [AtomicU64; CacheLookup::ALL.len()],
+    rollouts: [AtomicU64; RolloutEnd::ALL.len()],
     swallowed: Mutex<BTreeMap<&'static str, u64>>,
 }
 
@@ -351,6 +379,16 @@ impl ProcessStats {
     /// How often a lookup had this result.
     pub fn cache_lookups(&self, result: CacheLookup) -> u64 {
         read(&self.cache_lookups[result as usize])
+    }
+
+    /// A rollout is over.
+    pub fn rollout_ended(&self, end: RolloutEnd) {
+        count(&self.rollouts[end as usize]);
+    }
+
+    /// How many rollouts ended so.
+    pub fn rollouts_ended(&self, end: RolloutEnd) -> u64 {
+        read(&self.rollouts[end as usize])
     }
 
     /// An error was logged and otherwise passed over. `what` names the operation, in snake case,
@@ -470,6 +508,8 @@ mod tests {
         stats.cache_lookup(CacheLookup::Rejected);
         stats.swallowed("cache_write");
         stats.swallowed("cache_write");
+        stats.rollout_ended(RolloutEnd::RolledBack);
+        assert_eq!(RolloutEnd::ALL.map(|end| stats.rollouts_ended(end)), [0, 1, 0]);
         assert_eq!((stats.generation(), stats.reloads()), (7, (1, 2)));
         assert_eq!(stats.cache_lookups(CacheLookup::Rejected), 1);
         assert_eq!(stats.cache_lookups(CacheLookup::Hit), 0);

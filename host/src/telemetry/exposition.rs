@@ -7,7 +7,7 @@ use super::filter_stats::Decision;
 use super::guards;
 use super::histogram::{BOUNDS, Distribution, Histogram};
 use super::metrics::Live;
-use super::{counters, metrics::Metrics};
+use super::{counters, metrics::Metrics, rollout};
 use crate::chain::{FailureKind, Hook};
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, MetricEncoder, NoLabelSet, text};
@@ -47,6 +47,9 @@ impl Collector for View {
         guards::encode(&mut out, &live)?;
         filter_calls(&mut out, &live)?;
         filter_instances(&mut out, &live)?;
+        if let Some(numbers) = self.0.rollout() {
+            rollout::encode(&mut out, &numbers)?;
+        }
         custom::encode(out.encoder, &live.custom)
     }
 }
@@ -67,6 +70,10 @@ fn process(out: &mut Output, metrics: &Metrics) -> Result<(), Error> {
     for result in counters::CacheLookup::ALL {
         let count = process.cache_lookups(result);
         counter(&mut family, &[("result", result.name())], count)?;
+    }
+    let mut family = out.family(&families::ROLLOUTS)?;
+    for end in counters::RolloutEnd::ALL {
+        counter(&mut family, &[("result", end.name())], process.rollouts_ended(end))?;
     }
     let mut family = out.family(&families::SWALLOWED)?;
     for (what, count) in process.swallowed_errors() {

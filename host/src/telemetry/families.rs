@@ -28,6 +28,7 @@ families! {
     GENERATION: Gauge "pillion_generation", "Generation that new requests are served by";
     RELOADS: Counter "pillion_reloads", "Attempts to publish a new generation";
     CACHE_LOOKUPS: Counter "pillion_compile_cache_lookups", "Lookups of compiled filters";
+    ROLLOUTS: Counter "pillion_rollouts", "Rollouts that are over, by how they ended";
     SWALLOWED: Counter "pillion_swallowed_errors", "Errors that were logged and passed over";
     LOG_LINES: Counter "pillion_log_lines", "Lines of the structured log";
     ACCESS_LOG_LINES: Counter "pillion_access_log_lines", "Lines of the access log";
@@ -77,4 +78,15 @@ families! {
         "1 while the filter is kept from running because most of its calls failed";
     FILTER_LOG_LINES_DROPPED: Counter "pillion_filter_log_lines_dropped",
         "Log lines over the budget of their exchange";
+    ROLLOUT_STEP: Gauge "pillion_rollout_step", "Step of the rollout in progress, counted from 1";
+    ROLLOUT_SHARE: Gauge "pillion_rollout_share", "Share of the requests that the candidate gets";
+    ROLLOUT_EXCHANGES: Counter "pillion_rollout_exchanges",
+        "Exchanges of the running version and of the candidate, on the routes that differ";
+    ROLLOUT_FAILURES: Counter "pillion_rollout_failures",
+        "Those in which a filter that the other side does not have failed";
+    ROLLOUT_LOCAL_REPLIES: Counter "pillion_rollout_local_replies",
+        "Those that a filter answered";
+    ROLLOUT_ERRORS: Counter "pillion_rollout_errors", "Those answered with 500 to 599";
+    ROLLOUT_SHADOW: Counter "pillion_rollout_shadow",
+        "Copies of exchanges in a shadow step, by what the comparison found";
 }

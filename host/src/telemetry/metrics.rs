@@ -7,6 +7,7 @@
 use super::counters::{ListenerStats, ProcessStats, RouteStats, UpstreamStats};
 use super::exposition;
 use super::filter_stats::FilterStats;
+use super::rollout::RolloutNumbers;
 use super::sink::Sink;
 use crate::capability::metrics::Registry;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
@@ -24,6 +25,7 @@ pub struct Metrics {
     filters: InUse<FilterStats>,
     /// With a hash of the filter's configuration.
     custom: Mutex<Vec<(Weak<Registry>, blake3::Hash)>>,
+    rollout: Mutex<Option<RolloutNumbers>>,
     log_sink: OnceLock<Sink>,
     access_log_sink: OnceLock<Sink>,
 }
@@ -49,6 +51,7 @@ impl Metrics {
             upstreams: InUse::default(),
             filters: InUse::default(),
             custom: Mutex::default(),
+            rollout: Mutex::default(),
             log_sink: OnceLock::new(),
             access_log_sink: OnceLock::new(),
         })
@@ -106,6 +109,15 @@ impl Metrics {
             known.push((Arc::downgrade(&registry), hash));
             registry
         })
+    }
+
+    /// Shows the numbers of the rollout in progress; none: there is no rollout.
+    pub fn set_rollout(&self, numbers: Option<RolloutNumbers>) {
+        *self.rollout.lock().unwrap_or_else(PoisonError::into_inner) = numbers;
+    }
+
+    pub(super) fn rollout(&self) -> Option<RolloutNumbers> {
+        self.rollout.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Shows the lines of the structured log; the first sink given stays.
@@ -186,6 +198,7 @@ impl<T> InUse<T> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::rollout::SideNumbers;
     use super::*;
     use crate::chain::FailureKind;
 
@@ -209,6 +222,30 @@ mod tests {
         drop(filter);
         assert!(!metrics.expose().contains(r#"version="1""#));
         assert_eq!(metrics.filter("auth", "1").failures(FailureKind::Trap), 0);
+    }
+
+    #[test]
+    fn the_numbers_of_a_rollout_are_shown_while_it_is_in_progress() {
+        let metrics = Metrics::new(1, UNIX_EPOCH);
+        let next = SideNumbers { exchanges: 5, failures: 4, local_replies: 3, errors: 2 };
+        let shadow = vec![("same", 7)];
+        let numbers = RolloutNumbers { step: 2, share: 0.05, next, shadow, ..Default::default() };
+        metrics.set_rollout(Some(numbers));
+        let text = metrics.expose();
+        for line in [
+            "pillion_rollout_step 2\n",
+            "pillion_rollout_share 0.05\n",
+            "pillion_rollout_exchanges_total{side=\"next\"} 5\n",
+            "pillion_rollout_failures_total{side=\"next\"} 4\n",
+            "pillion_rollout_local_replies_total{side=\"next\"} 3\n",
+            "pillion_rollout_errors_total{side=\"next\"} 2\n",
+            "pillion_rollout_errors_total{side=\"running\"} 0\n",
+            "pillion_rollout_shadow_total{result=\"same\"} 7\n",
+        ] {
+            assert!(text.contains(line), "{line} is not in {text}");
+        }
+        metrics.set_rollout(None);
+        assert!(!metrics.expose().contains("pillion_rollout_"));
     }
 
     #[test]

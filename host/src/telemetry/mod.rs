@@ -15,14 +15,18 @@ mod guards;
 pub mod histogram;
 mod json;
 pub mod metrics;
+pub mod rollout;
 pub mod sharded;
 pub mod sink;
 pub mod tracing_setup;
 
 pub use access_log::{AccessLog, WorkerLog};
-pub use counters::{CacheLookup, ListenerStats, ProcessStats, RouteStats, UpstreamStats};
+pub use counters::{
+    CacheLookup, ListenerStats, ProcessStats, RolloutEnd, RouteStats, UpstreamStats,
+};
 pub use filter_stats::{Decision, FilterStats};
 pub use guard_stats::{EjectionCause, Guard, RetryCause, RetryRefusal};
 pub use histogram::Histogram;
 pub use metrics::Metrics;
+pub use rollout::{RolloutNumbers, SideNumbers};
 pub use sharded::Sharded;

@@ -44,7 +44,8 @@ impl Slot {
 impl Budget {
     /// A request has come.
     pub(super) fn deposit(&self, settings: &RetryBudget, now: u64) {
-        self.add(settings, now, settings.ratio as i64);
+        // Millionths in the file.
+        self.add(settings, now, (settings.ratio / 1_000) as i64);
     }
 
     /// Takes out a repetition; false: there is none.
@@ -97,7 +98,7 @@ mod tests {
     use super::*;
     use std::time::Duration;
 
-    fn settings(ratio: usize, min_per_second: usize) -> RetryBudget {
+    fn settings(ratio: u64, min_per_second: usize) -> RetryBudget {
         RetryBudget { ratio, min_per_second, ttl: Duration::from_secs(10) }
     }
 
@@ -107,7 +108,7 @@ mod tests {
 
     #[test]
     fn five_requests_at_a_fifth_allow_one_repetition() {
-        let (budget, settings) = (Budget::default(), settings(200, 0));
+        let (budget, settings) = (Budget::default(), settings(200_000, 0));
         for _ in 0..4 {
             budget.deposit(&settings, 5_000);
         }
@@ -132,7 +133,7 @@ mod tests {
     #[test]
     fn deposits_are_good_for_the_given_time() {
         for (later, left) in [(9_999, 10), (10_000, 0), (10_001, 0), (1 << 45, 0)] {
-            let (budget, settings) = (Budget::default(), settings(1_000, 0));
+            let (budget, settings) = (Budget::default(), settings(1_000_000, 0));
             (0..10).for_each(|_| budget.deposit(&settings, 20_000));
             assert_eq!(budget.left(&settings, 20_000 + later), left, "{later}");
         }
@@ -140,7 +141,7 @@ mod tests {
 
     #[test]
     fn a_flood_of_requests_overflows_nothing() {
-        let (budget, settings) = (Budget::default(), settings(1_000, 100_000));
+        let (budget, settings) = (Budget::default(), settings(1_000_000, 100_000));
         budget.add(&settings, 0, i64::from(i32::MAX));
         budget.deposit(&settings, 0);
         assert_eq!(budget.left(&settings, 0), 2_147_483 + 1_000_000);
@@ -148,7 +149,7 @@ mod tests {
 
     #[test]
     fn workers_never_take_out_more_than_is_there() {
-        let (budget, settings) = (Budget::default(), settings(1_000, 0));
+        let (budget, settings) = (Budget::default(), settings(1_000_000, 0));
         (0..1_000).for_each(|_| budget.deposit(&settings, 0));
         let all: usize = std::thread::scope(|scope| {
             let threads: Vec<_> =

@@ -11,6 +11,9 @@ use crate::telemetry::EjectionCause;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
+/// Shares are in millionths.
+const WHOLE: u64 = 1_000_000;
+
 /// How an endpoint has answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Answered {
@@ -99,9 +102,8 @@ impl Judge {
             self.endpoints.iter().map(|it| (take(&it.answers), take(&it.good_answers))).collect();
         let (all, all_good) =
             counts.iter().fold((0, 0), |(all, good), (n, ok)| (all + n, good + ok));
-        let reaches = |good: u64, answers: u64| {
-            good * 1_000 >= answers * self.settings.success_rate_min as u64
-        };
+        let reaches =
+            |good: u64, answers: u64| good * WHOLE >= answers * self.settings.success_rate_min;
         for (endpoint, (answers, good)) in self.endpoints.iter().zip(counts) {
             let others = all - answers;
             // A worker may have counted an answer and not yet that it was good.
@@ -150,10 +152,10 @@ impl Judge {
 }
 
 /// How many endpoints may be left out at once.
-fn ejections_max(endpoints: usize, share: usize) -> usize {
+fn ejections_max(endpoints: usize, share: u64) -> usize {
     match (endpoints, share) {
         (0 | 1, _) | (_, 0) => 0,
-        (endpoints, share) => (endpoints.saturating_mul(share) / 1_000).max(1),
+        (endpoints, share) => ((endpoints as u64).saturating_mul(share) / WHOLE).max(1) as usize,
     }
 }
 
@@ -267,14 +269,14 @@ mod tests {
     #[test]
     fn no_more_than_their_share_are_left_out() {
         for (endpoints, share, max) in [
-            (1, 1_000, 0),
+            (1, WHOLE, 0),
             (2, 0, 0),
             (2, 1, 1),
-            (3, 500, 1),
-            (4, 499, 1),
-            (4, 500, 2),
-            (4, 501, 2),
-            (4, 1_000, 4),
+            (3, 500_000, 1),
+            (4, 499_999, 1),
+            (4, 500_000, 2),
+            (4, 500_001, 2),
+            (4, WHOLE, 4),
         ] {
             assert_eq!(ejections_max(endpoints, share), max, "{endpoints} {share}");
             let judge = judge(endpoints as u16, |it| it.ejected_max = share);
@@ -292,7 +294,7 @@ mod tests {
             [(50, 39, true), (50, 40, false), (49, 0, false), (51, 40, true), (51, 41, false)]
         {
             let judge = judge(3, |it| {
-                (it.success_rate_min, it.consecutive_5xx, it.consecutive_gateway) = (800, 0, 0);
+                (it.success_rate_min, it.consecutive_5xx, it.consecutive_gateway) = (800_000, 0, 0);
             });
             times(&judge, 1, Answered::Well, 1, START);
             times(&judge, 1, Answered::Well, 99, START);
@@ -307,7 +309,7 @@ mod tests {
     #[test]
     fn an_endpoint_is_not_left_out_for_what_all_of_them_do() {
         let judge = judge(3, |it| {
-            (it.success_rate_min, it.consecutive_5xx, it.consecutive_gateway) = (800, 0, 0);
+            (it.success_rate_min, it.consecutive_5xx, it.consecutive_gateway) = (800_000, 0, 0);
         });
         for at in 0..3 {
             times(&judge, at, Answered::Error, 100, START);

@@ -6,6 +6,7 @@ use super::instance::{Data, HostRefusal};
 use super::linker::Interface;
 use super::types::{KvError, Level, MetricError, MetricKind, Policy, Taken, Timestamp};
 use crate::capability::{Asker, clock, kv, log, metrics, random, rate_limit};
+use crate::chain::Hook;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use wasmtime::component::{WasmList, WasmStr};
@@ -158,6 +159,12 @@ pub(super) fn kv(interface: &mut Interface<'_>, store: Arc<kv::Store>) -> Result
         let sum = map.increment(&key.to_str(&store)?, by, milliseconds(ttl), instant(&store));
         Ok((sum.map_err(KvError::from),))
     })?;
+    let map = store.clone();
+    interface.func_wrap("keys", move |context: Context<'_>, (after,): (Option<WasmStr>,)| {
+        may_list_keys(context.data())?;
+        let after = after.as_ref().map(|after| after.to_str(&context)).transpose()?;
+        Ok((map.keys(after.as_deref(), instant(&context)),))
+    })?;
     let map = store;
     type Exchange = (WasmStr, Option<WasmList<u8>>, WasmList<u8>, Option<u64>);
     interface.func_wrap(
@@ -170,6 +177,14 @@ pub(super) fn kv(interface: &mut Interface<'_>, store: Arc<kv::Store>) -> Result
             Ok((set.map_err(KvError::from),))
         },
     )
+}
+
+/// To list keys looks at every entry, which no request may wait for.
+pub(super) fn may_list_keys(data: &Data) -> Result<()> {
+    if data.hook == Hook::Migrate {
+        return Ok(());
+    }
+    Err(HostRefusal::new("`kv.keys` can be called in `migrate` only"))
 }
 
 fn instant(store: &Context<'_>) -> Instant {

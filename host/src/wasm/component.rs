@@ -144,7 +144,7 @@ pub enum LoadError {
         /// What happened.
         why: String,
     },
-    /// `configure` or `wanted-hooks` trapped, or took more memory or time than it may.
+    /// A hook that is called before any exchange trapped, or took more memory or time than it may.
     #[error("filter `{name}` failed in `{}`: {why}", hook.name())]
     ConfigureFailed {
         /// The filter.
@@ -153,6 +153,22 @@ pub enum LoadError {
         hook: Hook,
         /// What happened.
         why: String,
+    },
+    /// `migrate` could not bring the state of the version that runs into its own form.
+    #[error(
+        "filter `{name}` refuses to take over the state of the version that runs, from state \
+         version {from} to {to}: {message}; mend its `migrate`, or give the filter another name and \
+         with it a map of its own"
+    )]
+    NotMigrated {
+        /// The filter.
+        name: String,
+        /// State version of the version that runs.
+        from: u32,
+        /// Its own.
+        to: u32,
+        /// What is wrong, in the filter's words.
+        message: String,
     },
     /// `configure` refused the configuration.
     #[error("filter `{name}` refuses its configuration: {}{message}", at_key(key))]
@@ -248,6 +264,11 @@ pub struct FilterCode {
 }
 
 impl FilterCode {
+    /// Hash of the component.
+    pub fn content(&self) -> blake3::Hash {
+        self.content
+    }
+
     pub(super) fn new(
         name: &str,
         runtime: Runtime,
@@ -260,22 +281,24 @@ impl FilterCode {
         let mut exports = [const { None }; Hook::ALL.len()];
         for (interface, _) in ty.exports(runtime.engine()) {
             let Some(local) = contract_interface(name, interface)? else { continue };
-            let Some(hook) = Hook::ALL.into_iter().find(|hook| hook.name() == local) else {
-                // Bindings generators export what a world `use`s along with the hooks.
-                if local == "types" {
-                    continue;
-                }
+            // Bindings generators export what a world `use`s along with the hooks.
+            let mut known = local == "types";
+            for hook in Hook::ALL.into_iter().filter(|hook| hook.interface() == local) {
+                known = true;
+                let instance = component.get_export_index(None, interface);
+                let function =
+                    instance.and_then(|i| component.get_export_index(Some(&i), hook.name()));
+                let Some(function) = function else {
+                    let why = format!("`{interface}` has no function of that name");
+                    return Err(LoadError::WrongSignature { name: name.to_owned(), hook, why });
+                };
+                exports[hook as usize] = Some(function);
+                hooks = hooks.with(hook);
+            }
+            if !known {
                 let (name, interface) = (name.to_owned(), interface.to_owned());
                 return Err(LoadError::UnknownExport { name, interface });
-            };
-            let instance = component.get_export_index(None, interface);
-            let function = instance.and_then(|i| component.get_export_index(Some(&i), hook.name()));
-            let Some(function) = function else {
-                let why = format!("`{interface}` has no function of that name");
-                return Err(LoadError::WrongSignature { name: name.to_owned(), hook, why });
-            };
-            exports[hook as usize] = Some(function);
-            hooks = hooks.with(hook);
+            }
         }
         if !Hook::ALL.into_iter().any(|hook| hook.is_of_exchange() && hooks.has(hook)) {
             return Err(LoadError::NoHook { name: name.to_owned() });

@@ -69,6 +69,11 @@ impl WasmFilter {
         &self.prepared
     }
 
+    /// Bytes of memory that its instance has; 0 without one, and with an instance for each exchange.
+    pub fn memory_bytes(&self) -> usize {
+        self.instance.borrow().as_ref().map_or(0, |instance| instance.memory_bytes())
+    }
+
     /// One hook call with everything around it. `accept` checks the answer.
     fn run<R, D>(
         &self,
@@ -107,6 +112,7 @@ impl WasmFilter {
         // What is told once a second is told by the first call of each.
         if failed || admission == Admission::Probe || ended >= self.next_sample.get() {
             self.next_sample.set(ended + SAMPLE_EVERY);
+            self.tell_memory();
             health.report(self.worker, shared.sources.at(ended), admission, failed);
         } else {
             health.count(self.worker);
@@ -225,6 +231,7 @@ impl WasmFilter {
         tracing::error!(
             filter = %self.prepared.shared.name,
             version = %self.prepared.shared.version,
+            shadow = self.prepared.shared.shadow.then_some(true),
             hook = hook.name(),
             reason = crash.kind.name(),
             detail = %crash.message,
@@ -239,6 +246,12 @@ impl WasmFilter {
 
     fn decided(&self, decision: Decision) {
         self.prepared.shared.stats.record_decision(self.worker, decision);
+    }
+
+    /// Notes how much memory the worker's instance has.
+    fn tell_memory(&self) {
+        let bytes = self.instance.borrow().as_ref().map_or(0, |it| it.memory_bytes());
+        self.prepared.set_memory(self.worker, bytes);
     }
 
     fn head_hook(&self, hook: Hook, exchange: &mut Box<Exchange>) -> Result<HeadDecision, Failure> {
@@ -281,6 +294,7 @@ impl Drop for WasmFilter {
         if self.instance.get_mut().is_some() {
             self.prepared.shared.stats.instance_retired(self.worker);
         }
+        self.prepared.set_memory(self.worker, 0);
     }
 }
 

@@ -103,6 +103,7 @@ impl Health {
                 self.shared.stats.set_quarantined(false);
                 tracing::info!(
                     filter = %self.shared.name, version = %self.shared.version,
+                    shadow = self.shared.shadow.then_some(true),
                     "the filter's probe succeeded; it is out of quarantine"
                 );
             }
@@ -114,6 +115,7 @@ impl Health {
         self.shared.stats.set_quarantined(true);
         tracing::warn!(
             filter = %self.shared.name, version = %self.shared.version, why,
+            shadow = self.shared.shadow.then_some(true),
             seconds = length.as_secs(),
             "the filter is in quarantine; its fail policy applies to every exchange"
         );

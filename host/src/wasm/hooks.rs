@@ -21,11 +21,14 @@ pub(super) enum Hooks {
 type HeadHook = TypedFunc<(), (HeadDecision,)>;
 type BodyHook = TypedFunc<(&'static [u8], bool), (BodyDecision,)>;
 type Configure = TypedFunc<(&'static str,), (std::result::Result<(), ConfigError>,)>;
+type Migrate = TypedFunc<(u32,), (std::result::Result<(), String>,)>;
 
 /// Those that the component does not export are absent.
 pub(super) struct ComponentHooks {
     configure: Option<Configure>,
     wanted_hooks: Option<TypedFunc<(), (HookSet,)>>,
+    state_version: Option<TypedFunc<(), (u32,)>>,
+    migrate: Option<Migrate>,
     on_request: Option<HeadHook>,
     on_request_body: Option<BodyHook>,
     on_request_trailers: Option<TypedFunc<(), ()>>,
@@ -61,6 +64,32 @@ impl Hooks {
         let (wanted,) = hook.call(store, ())?;
         let [bits] = wanted.as_array();
         Ok(Some(types::wanted_hooks(bits)))
+    }
+
+    /// `state-version`; 0 where it is not exported.
+    pub(super) fn state_version(&self, store: &mut Store<Data>) -> Result<u32> {
+        match self {
+            Hooks::Direct(hooks) => hooks.state_version(store),
+            Hooks::Component(hooks) => match &hooks.state_version {
+                Some(hook) => hook.call(store, ()).map(|(version,)| version),
+                None => Ok(0),
+            },
+        }
+    }
+
+    /// `migrate`.
+    pub(super) fn migrate(
+        &self,
+        store: &mut Store<Data>,
+        from: u32,
+    ) -> Result<std::result::Result<(), String>> {
+        match self {
+            Hooks::Direct(hooks) => hooks.migrate(store, from),
+            Hooks::Component(hooks) => {
+                let found = hooks.migrate.as_ref().ok_or_else(|| absent(Hook::Migrate))?;
+                found.call(store, (from,)).map(|(migrated,)| migrated)
+            }
+        }
     }
 
     /// `on-request` or `on-response`.
@@ -141,6 +170,8 @@ impl ComponentHooks {
         Ok(ComponentHooks {
             configure: finder.find(Hook::Configure)?,
             wanted_hooks: finder.find(Hook::WantedHooks)?,
+            state_version: finder.find(Hook::StateVersion)?,
+            migrate: finder.find(Hook::Migrate)?,
             on_request: finder.find(Hook::OnRequest)?,
             on_request_body: finder.find(Hook::OnRequestBody)?,
             on_request_trailers: finder.find(Hook::OnRequestTrailers)?,

@@ -124,9 +124,9 @@ impl Data {
     }
 
     pub(super) fn write_log_line(&self, level: log::Level, line: &str, number: u32) {
-        let shared = &*self.shared;
-        let max = shared.limits.log_lines;
-        log::write(&shared.name, &shared.version, level, line, number, max);
+        let Shared { name, version, shadow, limits, .. } = &*self.shared;
+        let writer = log::Writer { filter: name, version, shadow: *shadow };
+        log::write(writer, level, line, number, limits.log_lines);
     }
 
     /// A write to a standard stream.
@@ -191,8 +191,24 @@ pub(super) struct Instance {
 }
 
 impl Instance {
-    /// Instantiates and configures. Guest code may run, for at most `configure_time` each.
+    /// Instantiates, configures, and asks what it wants. Guest code may run, for at most
+    /// `configure_time` each.
     pub(super) fn new(
+        code: &FilterCode,
+        form: &Form,
+        shared: &Arc<Shared>,
+        presence: &Presence,
+        worker: usize,
+    ) -> Result<Self, StartError> {
+        let mut instance = Instance::start(code, form, shared, presence, worker)?;
+        instance.configure(presence)?;
+        instance.wanted_hooks =
+            instance.call_before_exchanges(presence, Hook::WantedHooks, Hooks::wanted_hooks)?;
+        Ok(instance)
+    }
+
+    /// Instantiates, and no more: the first call has to be `configure` or `state_version`.
+    pub(super) fn start(
         code: &FilterCode,
         form: &Form,
         shared: &Arc<Shared>,
@@ -211,18 +227,34 @@ impl Instance {
                 Hooks::Component(Box::new(hooks))
             }
         };
-        let mut instance = Instance { store, hooks, wanted_hooks: None };
+        Ok(Instance { store, hooks, wanted_hooks: None })
+    }
+
+    /// Calls `configure`, if it is exported.
+    pub(super) fn configure(&mut self, presence: &Presence) -> Result<(), StartError> {
+        let shared = self.store.data().shared.clone();
         let configure = |hooks: &Hooks, store: &mut _| hooks.configure(store, &shared.config_json);
-        let configured = instance.call_before_exchanges(presence, Hook::Configure, configure)?;
-        if let Err(ConfigError { key, message }) = configured {
-            return Err(StartError::Refused {
-                key: log::printable(&key, REASON_BYTES_MAX).into_owned(),
-                message: log::printable(&message, log::LOG_LINE_BYTES_MAX).into_owned(),
-            });
-        }
-        instance.wanted_hooks =
-            instance.call_before_exchanges(presence, Hook::WantedHooks, Hooks::wanted_hooks)?;
-        Ok(instance)
+        let configured = self.call_before_exchanges(presence, Hook::Configure, configure)?;
+        configured.map_err(|ConfigError { key, message }| StartError::Refused {
+            key: log::printable(&key, REASON_BYTES_MAX).into_owned(),
+            message: log::printable(&message, log::LOG_LINE_BYTES_MAX).into_owned(),
+        })
+    }
+
+    /// The version of its state.
+    pub(super) fn state_version(&mut self, presence: &Presence) -> Result<u32, StartError> {
+        self.call_before_exchanges(presence, Hook::StateVersion, Hooks::state_version)
+    }
+
+    /// Has it bring the state of version `from` into its own form; the inner error is its refusal.
+    pub(super) fn migrate(
+        &mut self,
+        presence: &Presence,
+        from: u32,
+    ) -> Result<Result<(), String>, StartError> {
+        let migrate = |hooks: &Hooks, store: &mut _| hooks.migrate(store, from);
+        let migrated = self.call_before_exchanges(presence, Hook::Migrate, migrate)?;
+        Ok(migrated.map_err(|why| log::printable(&why, log::LOG_LINE_BYTES_MAX).into_owned()))
     }
 
     /// Calls a hook that prepares the instance.

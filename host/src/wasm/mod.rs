@@ -25,12 +25,13 @@ mod messages;
 mod meter;
 mod output;
 mod replacement;
+mod state;
 mod trust;
 mod types;
 mod wasi;
 
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
 

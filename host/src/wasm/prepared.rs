@@ -13,9 +13,11 @@ use super::limits::thread_time;
 use super::linker::link;
 use super::meter::{Meter, Usage};
 use super::replacement::MAKE_TIME_MAX;
+use super::state;
 use crate::capability::{self, Sources, kv, log, metrics, rate_limit};
 use crate::chain::{FailPolicy, Hooks};
-use crate::telemetry::{FilterStats, Metrics};
+use crate::telemetry::{FilterStats, Metrics, Sharded};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -24,6 +26,8 @@ use std::time::{Duration, Instant};
 pub struct FilterSpec {
     /// Its name.
     pub name: Arc<str>,
+    /// What people call this version.
+    pub label: Option<Arc<str>>,
     /// The filter's own configuration as JSON text; `{}` where there is none.
     pub config_json: String,
     /// What it may import.
@@ -104,12 +108,16 @@ pub struct Prepared {
     pub(super) fail_policy: FailPolicy,
     pub(super) isolation: Isolation,
     form: Form,
+    /// Its map, if it has one.
+    kv: Option<kv::Claim>,
     /// Those that the component exports and the probe wants called.
     pub(super) hooks: Hooks,
     /// Processor time that making the probe took.
     pub(super) make_time: Duration,
     /// The instance that was the probe, for the first worker.
     probe: Mutex<Option<Box<Instance>>>,
+    /// Of each worker's instance, in bytes.
+    memory: Sharded<AtomicU64>,
 }
 
 /// What every instance of a version refers to.
@@ -124,6 +132,8 @@ pub(super) struct Shared {
     pub(super) registry: Arc<metrics::Registry>,
     pub(super) start: Instant,
     pub(super) sources: Sources,
+    /// It works on copies of exchanges, and what it writes is seen by nobody else.
+    pub(super) shadow: bool,
     /// What a script's filter has used; nobody asks in service.
     pub(super) meter: Option<Meter>,
 }
@@ -143,16 +153,25 @@ pub(super) struct Granted {
 }
 
 impl Granted {
-    /// State is made for what the filter uses, and for nothing else.
-    fn new(name: &str, grants: Grants, code: &FilterCode, state: &capability::State) -> Self {
-        let uses = |capability| code.imports().contains(&capability);
-        let kv = grants.kv.filter(|_| uses(Capability::Kv));
-        let rate_limit = grants.rate_limit.filter(|_| uses(Capability::RateLimit));
-        Granted {
-            kv: kv.map(|grant| state.kv(name, grant)),
-            rate_limit: rate_limit.map(|policy| state.rate_limit(name, policy)),
-            grants,
-        }
+    /// State is made for what the filter uses, and for nothing else; `kv` is there if it uses one.
+    fn new(
+        name: &str,
+        grants: Grants,
+        code: &FilterCode,
+        state: &capability::State,
+        kv: Option<Arc<kv::Store>>,
+    ) -> Self {
+        let uses_buckets = code.imports().contains(&Capability::RateLimit);
+        let rate_limit = grants.rate_limit.filter(|_| uses_buckets);
+        let rate_limit = rate_limit.map(|policy| state.rate_limit(name, policy));
+        Granted { grants, kv, rate_limit }
+    }
+
+    /// With a map that is nobody else's and goes with this.
+    fn apart(name: &str, grants: Grants, code: &FilterCode, state: &capability::State) -> Self {
+        let start = state.sources().instant();
+        let kv = kv_grant(&grants, code).map(|grant| Arc::new(kv::Store::apart(grant, start)));
+        Granted::new(name, grants, code, state, kv)
     }
 
     pub(super) fn has(&self, capability: Capability) -> bool {
@@ -167,22 +186,26 @@ impl Granted {
     }
 }
 
+/// The grant of a map, if the filter uses one.
+fn kv_grant(grants: &Grants, code: &FilterCode) -> Option<kv::KvGrant> {
+    grants.kv.filter(|_| code.imports().contains(&Capability::Kv))
+}
+
 impl Prepared {
-    /// Links, instantiates and configures: a filter that cannot do its work is refused here. Runs
-    /// guest code for up to four times `configure_time`: never call it on a worker. Its numbers are
-    /// those of `numbers`, shared with other generations of the same version.
+    /// Links, instantiates and configures: a filter that cannot do its work is refused here. Where
+    /// its state has a newer form than that in force, it migrates a copy. Runs guest code for up to
+    /// ten times `configure_time`: never call it on a worker. Its numbers are those of `numbers`,
+    /// shared with other generations of the same version.
     pub fn build(
         spec: FilterSpec,
         code: Arc<FilterCode>,
         capabilities: &capability::State,
         numbers: &Metrics,
     ) -> Result<Arc<Self>, LoadError> {
-        let FilterSpec { name, config_json, grants, limits, fail_policy, isolation } = spec;
-        let granted = Granted::new(&name, grants, &code, capabilities);
-        let pre = link(&name, &code, &granted)?;
-        let value_bytes = granted.grants.kv.as_ref().map_or(0, |kv| kv.value_bytes);
+        let FilterSpec { name, label, config_json, grants, limits, fail_policy, isolation } = spec;
+        let value_bytes = grants.kv.as_ref().map_or(0, |kv| kv.value_bytes);
         let transfer_bytes = limits.body_bytes.max(limits.local_reply_bytes).max(value_bytes);
-        let version = code.version();
+        let version = shown_version(&code, label.as_deref());
         let sources = capabilities.sources().clone();
         let shared = Arc::new(Shared {
             stats: numbers.filter(&name, &version),
@@ -190,6 +213,7 @@ impl Prepared {
             start: sources.instant(),
             meter: sources.script().map(|_| Meter::default()),
             sources,
+            shadow: capabilities.is_shadow(),
             name,
             version,
             config_json,
@@ -198,10 +222,10 @@ impl Prepared {
         });
         let health = Health::new(shared.clone(), numbers.workers());
         let presence = code.runtime.presence();
-        let form = Form::choose(&code, pre, &granted, &shared, &presence)
-            .map_err(|error| load_error(&shared.name, error))?;
+        let (form, kv) = linked(grants, &code, capabilities, &shared, &presence)?;
         let hooks = code.hooks();
         let probe = Mutex::default();
+        let memory = Sharded::new(numbers.workers());
         let make_time = Duration::ZERO;
         let mut prepared = Prepared {
             code,
@@ -210,9 +234,11 @@ impl Prepared {
             fail_policy,
             isolation,
             form,
+            kv,
             hooks,
             make_time,
             probe,
+            memory,
         };
         let begun = thread_time();
         let instance = prepared
@@ -246,12 +272,29 @@ impl Prepared {
         Ok(WasmFilter::new(self.clone(), worker, presence, instance))
     }
 
+    /// The filter for one worker, which makes its instance when it is first called.
+    pub fn on_demand(self: &Arc<Self>, worker: usize) -> WasmFilter {
+        WasmFilter::new(self.clone(), worker, self.code.runtime.presence(), None)
+    }
+
+    /// Tells that this version is in force: versions after it take over the state it has then.
+    pub fn put_in_force(&self) {
+        if let Some(claim) = &self.kv {
+            claim.put_in_force();
+        }
+    }
+
+    /// The version of its state; none where the host keeps no map for it.
+    pub fn state_version(&self) -> Option<u32> {
+        self.kv.as_ref().map(kv::Claim::version)
+    }
+
     /// Name in the configuration.
     pub fn name(&self) -> &Arc<str> {
         &self.shared.name
     }
 
-    /// First digits of the hash of the component.
+    /// First digits of the hash of the component, and what people call it: `0123456789ab(v2)`.
     pub fn version(&self) -> &Arc<str> {
         &self.shared.version
     }
@@ -264,6 +307,15 @@ impl Prepared {
     /// What this version did so far.
     pub fn stats(&self) -> &Arc<FilterStats> {
         &self.shared.stats
+    }
+
+    /// Bytes of memory of the workers' instances, as looked at once a second while they are called.
+    pub fn memory_bytes(&self) -> u64 {
+        self.memory.sum(|bytes| bytes.load(Ordering::Relaxed))
+    }
+
+    pub(super) fn set_memory(&self, worker: usize, bytes: usize) {
+        self.memory.of(worker).store(bytes as u64, Ordering::Relaxed);
     }
 
     /// The filter's own metrics.
@@ -296,6 +348,36 @@ impl Prepared {
     }
 }
 
+/// The form a filter version is run in, linked with what it is granted, and its claim to the map
+/// among that, which it has taken over.
+fn linked(
+    grants: Grants,
+    code: &FilterCode,
+    capabilities: &capability::State,
+    shared: &Arc<Shared>,
+    presence: &Presence,
+) -> Result<(Form, Option<kv::Claim>), LoadError> {
+    let name = &shared.name;
+    let grant = kv_grant(&grants, code);
+    let claim = match grant {
+        None => None,
+        Some(_) => {
+            let apart = Granted::apart(name, grants.clone(), code, capabilities);
+            let version = state::version(code, &apart, shared, presence)?;
+            Some(capabilities.kv(name, version))
+        }
+    };
+    let map = claim.as_ref().zip(grant).map(|(claim, grant)| claim.store(grant));
+    let granted = Granted::new(name, grants, code, capabilities, map);
+    let pre = link(name, code, &granted)?;
+    let form = Form::choose(code, pre, &granted, shared, presence)
+        .map_err(|error| load_error(name, error))?;
+    if let Some(claim) = &claim {
+        state::take_over(claim, code, &form, shared, presence)?;
+    }
+    Ok((form, claim))
+}
+
 /// Whether a filter would link if it were granted everything it imports. Runs nothing of it.
 ///
 /// # Errors
@@ -311,10 +393,17 @@ pub fn check_imports(name: &str, code: &FilterCode) -> Result<(), LoadError> {
         rate_limit: Some(rate_limit::Policy { requests: 1, per, burst: 1, keys: 1 }),
     };
     let state = capability::State::new(Instant::now());
-    link(name, code, &Granted::new(name, grants, code, &state)).map(drop)
+    link(name, code, &Granted::apart(name, grants, code, &state)).map(drop)
 }
 
-fn load_error(name: &str, error: StartError) -> LoadError {
+fn shown_version(code: &FilterCode, label: Option<&str>) -> Arc<str> {
+    match label {
+        None => code.version(),
+        Some(label) => format!("{}({label})", code.version()).into(),
+    }
+}
+
+pub(super) fn load_error(name: &str, error: StartError) -> LoadError {
     let name = name.to_owned();
     match error {
         StartError::Signature { hook, why } => LoadError::WrongSignature { name, hook, why },

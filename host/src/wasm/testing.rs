@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use tracing_subscriber::fmt::MakeWriter;
 
 /// The types of the contract, as a component imports them.
-pub(super) const TYPES: &str = r#"
+pub(crate) const TYPES: &str = r#"
 (import "pillion:filter/types@0.1.0" (instance $types
   (type $f' (record (field "name" string) (field "value" (list u8))))
   (export "field" (type $f (eq $f')))
@@ -130,24 +130,34 @@ const TRAILERS: &str = r#"
 (core func $append-trailer (canon lower (func $trailers "append-header") (memory $memory)))
 "#;
 
+const KV: &str = r#"
+(import "pillion:filter/kv@0.1.0" (instance $kv
+  (type $e' (enum "full" "too-large" "not-a-number"))
+  (export "kv-error" (type $e (eq $e')))
+  (export "increment" (func (param "key" string) (param "by" s64) (param "ttl-ms" (option u64))
+    (result (result s64 (error $e)))))))
+(core func $increment (canon lower (func $kv "increment") (memory $memory)))
+"#;
+
 /// What a test guest imports besides the types.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Import {
+pub(crate) enum Import {
     Request,
     Response,
     RequestBody,
     Trailers,
     Log,
+    Kv,
     Stderr,
 }
 
 /// A component whose `on-request` is `body`: core code that leaves the address of a decision. Data
 /// stands at 1024; the decision may be at 512, where there are zeros, which say `proceed`.
-pub(super) fn on_request(imports: &[Import], data: &str, body: &str) -> Vec<u8> {
+pub(crate) fn on_request(imports: &[Import], data: &str, body: &str) -> Vec<u8> {
     component(imports, data, &format!(r#"(func (export "on-request") (result i32) {body})"#), LIFT)
 }
 
-pub(super) const LIFT: &str = r#"
+pub(crate) const LIFT: &str = r#"
 (func $on-request (result $head-decision)
   (canon lift (core func $guest "on-request") (memory $memory)))
 (instance $hook (export "on-request" (func $on-request)))
@@ -155,7 +165,7 @@ pub(super) const LIFT: &str = r#"
 "#;
 
 /// Both body hooks, as the core function `on-body` of chunk and `last`.
-pub(super) const LIFT_BODIES: &str = r#"
+pub(crate) const LIFT_BODIES: &str = r#"
 (func $on-body (param "chunk" (list u8)) (param "last" bool) (result $body-decision)
   (canon lift (core func $guest "on-body") (memory $memory) (realloc $realloc)))
 (instance $request-hook (export "on-request-body" (func $on-body)))
@@ -165,7 +175,7 @@ pub(super) const LIFT_BODIES: &str = r#"
 "#;
 
 /// The trailer hooks and `on-complete`, of which the core function gets the flattened outcome.
-pub(super) const LIFT_ENDS: &str = r#"
+pub(crate) const LIFT_ENDS: &str = r#"
 (func $on-trailers (canon lift (core func $guest "on-trailers")))
 (instance $request-end (export "on-request-trailers" (func $on-trailers)))
 (export "pillion:filter/on-request-trailers@0.1.0" (instance $request-end))
@@ -181,7 +191,7 @@ pub(super) const LIFT_ENDS: &str = r#"
 (export "pillion:filter/on-complete@0.1.0" (instance $complete-hook))
 "#;
 
-pub(super) const LIFT_CONFIGURE: &str = r#"
+pub(crate) const LIFT_CONFIGURE: &str = r#"
 (type $c' (record (field "key" string) (field "message" string)))
 (export $config-error "config-error" (type $c'))
 (func $configure (param "config" string) (result (result (error $config-error)))
@@ -191,7 +201,7 @@ pub(super) const LIFT_CONFIGURE: &str = r#"
 "#;
 
 /// A component of these core functions and exports.
-pub(super) fn component(imports: &[Import], data: &str, functions: &str, exports: &str) -> Vec<u8> {
+pub(crate) fn component(imports: &[Import], data: &str, functions: &str, exports: &str) -> Vec<u8> {
     let mut interfaces = String::new();
     let mut core_imports = String::new();
     let mut arguments = String::new();
@@ -224,6 +234,7 @@ pub(super) fn component(imports: &[Import], data: &str, functions: &str, exports
                 ],
             ),
             Import::Log => import(LOG, &[("write", "(param i32 i32 i32)")]),
+            Import::Kv => import(KV, &[("increment", "(param i32 i32 i64 i32 i64 i32)")]),
             Import::Stderr => import(
                 STDERR,
                 &[
@@ -250,13 +261,14 @@ pub(super) fn component(imports: &[Import], data: &str, functions: &str, exports
     wat::parse_str(&text).unwrap_or_else(|error| panic!("{error}"))
 }
 
-pub(super) const PROCEED: &str = "(i32.const 512)";
+pub(crate) const PROCEED: &str = "(i32.const 512)";
 
 /// The spec of a filter `test` with no grants, and with default limits but for the time, of which a
 /// busy machine may need much.
-pub(super) fn spec() -> FilterSpec {
+pub(crate) fn spec() -> FilterSpec {
     FilterSpec {
         name: Arc::from("test"),
+        label: None,
         config_json: "{}".to_owned(),
         grants: Grants::default(),
         limits: Limits {
@@ -270,20 +282,20 @@ pub(super) fn spec() -> FilterSpec {
     }
 }
 
-pub(super) fn load(component: &[u8]) -> Result<Arc<FilterCode>, LoadError> {
+pub(crate) fn load(component: &[u8]) -> Result<Arc<FilterCode>, LoadError> {
     Compiler::in_process().unwrap().load("test", component)
 }
 
-pub(super) fn prepare(spec: FilterSpec, component: &[u8]) -> Result<Arc<Prepared>, LoadError> {
+pub(crate) fn prepare(spec: FilterSpec, component: &[u8]) -> Result<Arc<Prepared>, LoadError> {
     Prepared::build(spec, load(component)?, &State::new(Instant::now()), &numbers())
 }
 
-pub(super) fn filter(spec: FilterSpec, component: &[u8]) -> WasmFilter {
+pub(crate) fn filter(spec: FilterSpec, component: &[u8]) -> WasmFilter {
     prepare(spec, component).unwrap().instantiate_for_worker(0).unwrap()
 }
 
 /// Calls `on-request` as the chain does.
-pub(super) fn request(
+pub(crate) fn request(
     filter: &WasmFilter,
     exchange: &mut Box<Exchange>,
 ) -> Result<HeadDecision, Failure> {
@@ -294,7 +306,7 @@ pub(super) fn request(
 }
 
 /// What `work` logs on this thread, from level info.
-pub(super) fn logged(work: impl FnOnce()) -> String {
+pub(crate) fn logged(work: impl FnOnce()) -> String {
     #[derive(Clone, Default)]
     struct Sink(Arc<Mutex<Vec<u8>>>);
 
@@ -329,6 +341,6 @@ pub(super) fn logged(work: impl FnOnce()) -> String {
 }
 
 /// The numbers of a process with one worker.
-pub(super) fn numbers() -> Arc<Metrics> {
+pub(crate) fn numbers() -> Arc<Metrics> {
     Metrics::new(1, std::time::SystemTime::UNIX_EPOCH)
 }

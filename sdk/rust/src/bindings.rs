@@ -43,6 +43,7 @@ hook!(
     "package pillion:sdk; world wanted-hooks { export pillion:filter/wanted-hooks@0.1.0; }",
     { "pillion:filter/wanted-hooks@0.1.0/hook-set": crate::Hooks, }
 );
+hook!(state, "package pillion:sdk; world state { export pillion:filter/state@0.1.0; }", {});
 hook!(
     on_request,
     "package pillion:sdk; world on-request { export pillion:filter/on-request@0.1.0; }",

@@ -3,7 +3,11 @@
 //! A component has one filter, kept here from its first call on. The attribute exports the hooks that
 //! are written; this file implements all of them for every filter.
 
-use alloc::{boxed::Box, string::String, vec::Vec};
+use alloc::{
+    boxed::Box,
+    string::{String, ToString},
+    vec::Vec,
+};
 use core::{any::Any, cell::Cell, marker::PhantomData, time::Duration};
 
 use crate::{
@@ -85,6 +89,18 @@ impl<F: Filter> bindings::wanted_hooks::exports::pillion::filter::wanted_hooks::
 {
     fn wanted_hooks() -> Hooks {
         hook::<F, _>("wanted-hooks", |filter| Ok(filter.wants()))
+    }
+}
+
+impl<F: Filter> bindings::state::exports::pillion::filter::state::Guest for Exported<F> {
+    fn state_version() -> u32 {
+        F::STATE_VERSION
+    }
+
+    fn migrate(from: u32) -> Result<(), String> {
+        hook::<F, _>("migrate", |filter| {
+            Ok(filter.migrate(from).map_err(|error| error.to_string()))
+        })
     }
 }
 

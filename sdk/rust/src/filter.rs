@@ -20,6 +20,15 @@ pub trait Filter: Sized + 'static {
     /// The filter's `config` table. Derive [`serde::Deserialize`] with `deny_unknown_fields`.
     type Config: DeserializeOwned;
 
+    /// The version of the form in which the filter keeps what it has in [`kv`](crate::kv), to be
+    /// raised with each change of it. Written together with [`migrate`](Self::migrate); without it,
+    /// the version is 0.
+    ///
+    /// Versions of the filter with the same state version share one map. One with a higher state
+    /// version than the filter that runs gets a copy of its map, migrated; the other keeps its own,
+    /// so that to go back to it finds what it left.
+    const STATE_VERSION: u32 = 0;
+
     /// Called once for every new instance, before any hook. There is no exchange: reading a message
     /// traps here. Metrics are best defined here.
     ///
@@ -71,6 +80,60 @@ pub trait Filter: Sized + 'static {
     /// ```
     fn wants(&self) -> Hooks {
         Hooks::ALL
+    }
+
+    /// Brings what is in [`kv`](crate::kv), a copy of the map of the filter that runs, from the form
+    /// of its state version `from` into that of [`STATE_VERSION`](Self::STATE_VERSION), which is
+    /// higher. Called once for a copy, after [`new`](Self::new), on an instance that is not used
+    /// further; there is no exchange. [`kv::keys`](crate::kv::keys) lists what is there.
+    ///
+    /// # Errors
+    /// An error keeps the filter from being loaded, and the copy is dropped.
+    ///
+    /// ```
+    /// use pillion_sdk::prelude::*;
+    ///
+    /// #[derive(Default)]
+    /// struct Visits;
+    ///
+    /// #[filter]
+    /// impl Filter for Visits {
+    ///     // Before, the entry of a client was its address alone.
+    ///     const STATE_VERSION: u32 = 1;
+    ///
+    ///     fn migrate(&mut self, _from: u32) -> Result<()> {
+    ///         let mut after = None;
+    ///         loop {
+    ///             let keys = kv::keys(after.as_deref());
+    ///             for key in &keys {
+    ///                 if let (Some(value), false) = (kv::get(key), key.starts_with("visits/")) {
+    ///                     kv::set(&format!("visits/{key}"), &value, None)?;
+    ///                     kv::delete(key);
+    ///                 }
+    ///             }
+    ///             match keys.last() {
+    ///                 Some(last) => after = Some(last.clone()),
+    ///                 None => return Ok(()),
+    ///             }
+    ///         }
+    ///     }
+    ///
+    ///     fn on_request(&mut self, request: &mut Request) -> Result<Decision> {
+    ///         kv::set(&format!("visits/{}", request.client_address()), b"seen", None)?;
+    ///         Ok(Decision::Proceed)
+    ///     }
+    /// }
+    ///
+    /// use pillion_sdk::testing::{Host, json};
+    /// let host = Host::new().kv_entry("192.0.2.1", b"seen");
+    /// host.migrate::<Visits>(0, json!({})).unwrap();
+    /// assert_eq!(host.kv("visits/192.0.2.1").unwrap(), b"seen");
+    /// assert_eq!(host.kv("192.0.2.1"), None);
+    /// ```
+    fn migrate(&mut self, from: u32) -> Result<()> {
+        // Not exported, and so not called, where it is not written.
+        let _ = from;
+        Ok(())
     }
 
     /// A request head is complete. Reads and edits it, or answers locally.

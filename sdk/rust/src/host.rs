@@ -101,7 +101,7 @@ pub(crate) mod kv {
         bindings::pillion::filter::kv::{self, KvError as Refused},
     };
 
-    pub(crate) use kv::{delete, get};
+    pub(crate) use kv::{delete, get, keys};
 
     fn error(refused: Refused) -> KvError {
         match refused {

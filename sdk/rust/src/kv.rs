@@ -1,7 +1,8 @@
 //! A map kept by the host: shared by the workers, kept over a swap, gone with the process. Grant:
-//! `kv`, with `entries` (10,000) and `value` (64 KiB). One namespace a filter name.
+//! `kv`, with `entries` (10,000) and `value` (64 KiB). One namespace a filter name and
+//! [state version](crate::Filter::STATE_VERSION).
 
-use alloc::vec::Vec;
+use alloc::{string::String, vec::Vec};
 use core::time::Duration;
 
 use crate::{KvError, host};
@@ -43,6 +44,12 @@ pub fn compare_and_set(
     ttl: Option<Duration>,
 ) -> Result<bool, KvError> {
     host::kv::compare_and_set(key, expected, value, ttl.map(milliseconds))
+}
+
+/// Keys in the order of their bytes: the first 1,000, or the first 1,000 beyond `after`. None at all:
+/// there are no more. Only in [`migrate`](crate::Filter::migrate); anywhere else the call traps.
+pub fn keys(after: Option<&str>) -> Vec<String> {
+    host::kv::keys(after)
 }
 
 /// Whole milliseconds, rounded up so that a short time to live is not zero.

@@ -80,7 +80,7 @@ pub use message::{Chunk, Outcome, Request, Response, Trailers};
 /// Exports the hooks of a filter: put it on the one `impl Filter for …` of a crate.
 ///
 /// - Each hook that is written is exported, and no other. `configure` is exported when `new` is,
-///   `wanted-hooks` when `wants` is.
+///   `wanted-hooks` when `wants` is, `state` when `STATE_VERSION` and `migrate` are.
 /// - Where `new` is missing the filter takes no configuration and is made by [`Default`].
 /// - Where `type Config` is missing it is [`NoConfig`].
 pub use pillion_sdk_macros::filter;
@@ -134,7 +134,7 @@ pub mod __private {
     #[cfg(target_arch = "wasm32")]
     pub use crate::bindings::{
         configure, on_complete, on_request, on_request_body, on_request_trailers, on_response,
-        on_response_body, on_response_trailers, wanted_hooks,
+        on_response_body, on_response_trailers, state, wanted_hooks,
     };
     #[cfg(target_arch = "wasm32")]
     pub use crate::{

@@ -68,6 +68,7 @@ fn spec(name: &str) -> FilterSpec {
     };
     FilterSpec {
         name: Arc::from(name),
+        label: None,
         config_json: if name == "headers" { HEADERS } else { "{}" }.to_owned(),
         grants: Grants {
             log: true,

@@ -22,6 +22,7 @@ pub(super) fn load(session: &Session, code: &Arc<FilterCode>) -> Result<Player, 
         Policy { requests: limit.requests, per: limit.per, burst: limit.burst, keys: 100_000 };
     let spec = FilterSpec {
         name: session.filter.into(),
+        label: None,
         config_json: session.config.to_string(),
         grants: Grants {
             log: true,

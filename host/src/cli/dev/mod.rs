@@ -58,8 +58,10 @@ pub(super) fn main(arguments: Arguments) -> anyhow::Result<ExitCode> {
     let file = config.clone();
     let on_ready = Box::new(move |ready: &Ready| {
         tell(&instructions(ready, &app, &file));
-        // It waits for this.
-        let _ = sender.send(ready.admin);
+        // It waits for this, or for the sender to be gone.
+        if let Some(admin) = ready.admin {
+            let _ = sender.send(admin);
+        }
     });
     Ok(app::run(Options { config, log: Some(log), on_ready: Some(on_ready) })?)
 }
@@ -138,12 +140,15 @@ fn instructions(ready: &Ready, app: &str, file: &Path) -> String {
     let listeners: Vec<String> =
         ready.listeners.iter().map(|(_, address)| format!("http://{address}")).collect();
     let first = listeners.first().map_or("", String::as_str);
+    let admin = match ready.admin {
+        Some(admin) => format!("http://{admin}"),
+        None => "no address: what you save is not taken until `[admin]` has one".to_owned(),
+    };
     format!(
-        "\n  sidecar  {}\n  app      {app}\n  admin    http://{}\n  file     {}\n\n\
+        "\n  sidecar  {}\n  app      {app}\n  admin    {admin}\n  file     {}\n\n\
          Try `curl -i {first}/` in another terminal. Save a file of the project, and see here.\n\
          Ctrl-C ends it.",
         listeners.join(", "),
-        ready.admin,
         file.display()
     )
 }

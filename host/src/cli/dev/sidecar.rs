@@ -3,7 +3,7 @@
 //!
 //! It is the sidecar of `pillion run`. Its file belongs to the author once it is written.
 
-use super::super::ask::ask;
+use super::super::ask::{Admin, Body};
 use super::super::demo_app;
 use super::super::local::{Addresses, Wanted, free};
 use crate::config;
@@ -66,8 +66,8 @@ pub(super) fn start_app(file: &Path) -> anyhow::Result<String> {
 
 /// Has the sidecar take what is in the file and in the component now.
 pub(super) fn reload(admin: SocketAddr) -> anyhow::Result<()> {
-    let answer = ask(admin, "POST", "/reload", RELOAD_TIME)?;
-    if answer.is(200) { Ok(()) } else { bail!("{}", answer.body.trim_end().to_owned()) }
+    let answer = Admin::at(admin).ask("POST", "/reload", Body::NONE, RELOAD_TIME)?;
+    if answer.status == 200 { Ok(()) } else { bail!("{}", answer.body.trim_end().to_owned()) }
 }
 
 fn text(addresses: &Addresses, name: &str, table: &str) -> String {

@@ -64,19 +64,19 @@ const LIMITS: Key =
 const FAIL_POLICY: Key = key(
     "fail_policy",
     Optional,
-    Kind::Choice { values: &["closed", "open"], default: "closed" },
+    Kind::Choice { values: &["closed", "open"], default: Some("closed") },
     "What a request gets when the filter traps, or exceeds its time or memory.",
 );
 const ISOLATION: Key = key(
     "isolation",
     Optional,
-    Kind::Choice { values: &["shared", "per-request"], default: "shared" },
+    Kind::Choice { values: &["shared", "per-request"], default: Some("shared") },
     "`shared`: one instance serves the exchanges of a case. `per-request`: each gets a fresh one.",
 );
 const LOG_LEVEL: Key = key(
     "log_level",
     Optional,
-    Kind::Choice { values: &["error", "warn", "info", "debug", "trace"], default: "trace" },
+    Kind::Choice { values: &["error", "warn", "info", "debug", "trace"], default: Some("trace") },
     "The least important log lines of the filter that are written.",
 );
 const SEEDED: Key = key(
@@ -229,7 +229,7 @@ const REQUEST: Table = Table {
         key(
             "scheme",
             Optional,
-            Kind::Choice { values: &["http", "https"], default: "http" },
+            Kind::Choice { values: &["http", "https"], default: Some("http") },
             "As a trusted proxy reports it.",
         ),
         key(
@@ -241,7 +241,7 @@ const REQUEST: Table = Table {
         key(
             "protocol",
             Optional,
-            Kind::Choice { values: &["HTTP/1.0", "HTTP/1.1", "HTTP/2"], default: "HTTP/1.1" },
+            Kind::Choice { values: &["HTTP/1.0", "HTTP/1.1", "HTTP/2"], default: Some("HTTP/1.1") },
             "What the client speaks.",
         ),
         key(

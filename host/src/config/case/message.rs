@@ -18,10 +18,10 @@ use super::model::{Answer, Payload, Request};
 use crate::config::limits::{NOTE_BYTES_MAX, NOTES_MAX};
 use crate::config::problems::{BoundedReadError, Span, read_bounded};
 use crate::config::reader::{Node, TableReader, whole_number};
-use crate::config::units::parse_size;
 use crate::config::words::{did_you_mean, quoted, shortened};
 use crate::http::edit::{is_authority, is_host_owned, is_origin_form};
 use crate::http::fields::{Name, is_value, trim};
+use crate::units::parse_size;
 
 /// What a reader collects besides values.
 #[derive(Default)]

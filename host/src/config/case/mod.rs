@@ -137,7 +137,7 @@ fn parse_source(
     let (problems, findings) = context.finish(&source, syntax);
     let Some(filter) = filter.filter(|_| !problems.has_errors()) else { return Err(problems) };
     let Findings { positions, secret_paths: _, secret_values, files } = findings;
-    let secrets = SecretValues(secret_values);
+    let secrets = SecretValues(Arc::new(secret_values));
     let mut files: Vec<PathBuf> = files.into_iter().collect();
     files.extend(read.files);
     Ok(CaseFile {

@@ -264,8 +264,8 @@ fn every_number_holds_below_at_and_above_its_edges() {
         for (value, accepted) in values {
             let Some(value) = value else { continue };
             let value = match limit.unit {
-                Unit::Count | Unit::Ratio => limit.format(value),
-                Unit::Duration | Unit::Size => format!("{:?}", limit.format(value)),
+                Unit::Count => value.to_string(),
+                Unit::Duration | Unit::Size | Unit::Percent => format!("{:?}", limit.format(value)),
             };
             let read = case(&format!("{path} = {value}"));
             assert_eq!(read.is_ok(), accepted, "{path} = {value}: {read:?}");

@@ -1,7 +1,7 @@
 //! Writes `balance`, `outlier`, `retry` and `health` in the layout of the file.
 
 use super::{Balance, Check, Condition, GRPC_STATUSES, HashKey, Health, Policy, Retry};
-use crate::config::units::{format_duration, format_size, micros};
+use crate::units::{format_duration, format_size, micros};
 use serde_json::{Value, json};
 use std::time::Duration;
 

@@ -63,7 +63,7 @@ pub(in crate::config) const HEALTH: Table = Table {
     keys: &[
         key(
             "check",
-            Kind::Choice { values: &["http", "tcp"], default: "http" },
+            Kind::Choice { values: &["http", "tcp"], default: Some("http") },
             "`http`: a request in the upstream's protocol; `tcp`: a connection and nothing more.",
         ),
         key("path", Kind::Text { default: Some("/") }, "What an `http` check asks for."),

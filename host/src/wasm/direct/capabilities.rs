@@ -2,11 +2,11 @@
 
 use super::Caller;
 use super::memory::{
-    bytes, count, elements, give, lend, no_such_case, parts, place, put_list, put_option,
+    List, bytes, count, elements, give, lend, no_such_case, parts, place, put_list, put_option,
     put_result, text, word,
 };
 use crate::capability::{Asker, kv, log, metrics, random, rate_limit};
-use crate::wasm::capabilities::{milliseconds, monotonic, now};
+use crate::wasm::capabilities::{may_list_keys, milliseconds, monotonic, now};
 use crate::wasm::instance::{Data, HostRefusal};
 use crate::wasm::types::{KvError, MetricError};
 use std::sync::Arc;
@@ -229,7 +229,31 @@ pub(super) fn kv(linker: &mut Linker<Data>, module: &str, store: Arc<kv::Store>)
             Ok(())
         },
     )?;
+    keys(linker, module, store.clone())?;
     compare_and_set(linker, module, store)
+}
+
+fn keys(linker: &mut Linker<Data>, module: &str, map: Arc<kv::Store>) -> Result<()> {
+    linker.func_wrap(
+        module,
+        "keys",
+        move |mut caller: Caller<'_>, some: u32, after: u32, length: u32, result: u32| {
+            may_list_keys(caller.data())?;
+            lend(&mut caller, |_, caller, guest| {
+                let memory = guest.memory.data(&*caller);
+                let after = option(some, (after, length))?
+                    .map(|(at, length)| text(memory, at, length))
+                    .transpose()?;
+                let mut room = List::default();
+                for key in map.keys(after, instant(caller.data())) {
+                    room.push(give(&mut *caller, guest, key.as_bytes())?);
+                }
+                let pair = room.give(caller, guest, 1)?;
+                put_list(caller, guest, result, pair)
+            })
+        },
+    )?;
+    Ok(())
 }
 
 fn compare_and_set(linker: &mut Linker<Data>, module: &str, map: Arc<kv::Store>) -> Result<()> {

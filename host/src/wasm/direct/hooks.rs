@@ -12,6 +12,8 @@ pub(in crate::wasm) struct Hooks {
     configure: Option<Answering<(u32, u32)>>,
     /// Its answer is no place, but the flags themselves.
     wanted_hooks: Option<Answering<()>>,
+    state_version: Option<TypedFunc<(), u32>>,
+    migrate: Option<Answering<(u32,)>>,
     on_request: Option<Answering<()>>,
     on_request_body: Option<Answering<(u32, u32, u32)>>,
     on_request_trailers: Option<TypedFunc<(), ()>>,
@@ -41,6 +43,8 @@ impl Hooks {
         Ok(Hooks {
             configure: finder.answering(Hook::Configure)?,
             wanted_hooks: finder.answering(Hook::WantedHooks)?,
+            state_version: finder.find(Hook::StateVersion)?,
+            migrate: finder.answering(Hook::Migrate)?,
             on_request: finder.answering(Hook::OnRequest)?,
             on_request_body: finder.answering(Hook::OnRequestBody)?,
             on_request_trailers: finder.find(Hook::OnRequestTrailers)?,
@@ -79,6 +83,28 @@ impl Hooks {
     ) -> Result<Option<chain::Hooks>> {
         let Some(hook) = &self.wanted_hooks else { return Ok(None) };
         hook.call(store, (), |_, flags, _| Ok(Some(types::wanted_hooks(flags))))
+    }
+
+    /// `state-version`; 0 where it is not exported.
+    pub(in crate::wasm) fn state_version(&self, store: &mut Store<Data>) -> Result<u32> {
+        self.state_version.as_ref().map_or(Ok(0), |hook| hook.call(store, ()))
+    }
+
+    /// `migrate`.
+    pub(in crate::wasm) fn migrate(
+        &self,
+        store: &mut Store<Data>,
+        from: u32,
+    ) -> Result<std::result::Result<(), String>> {
+        let found = self.migrate.as_ref().ok_or_else(|| absent(Hook::Migrate))?;
+        found.call(store, (from,), |memory, answer, mut budget| {
+            let result = value::<12>(memory, answer, 4)?;
+            Ok(match result[0] {
+                0 => Ok(()),
+                1 => Err(budget.text(memory, word(result, 4), word(result, 8))?),
+                _ => return Err(no_such_case()),
+            })
+        })
     }
 
     /// `on-request` and `on-response`.

@@ -39,7 +39,7 @@ pub(in crate::wasm) fn link(engine: &Engine, module: &Module, granted: &Granted)
         let Some((interface, function)) = export.name().split_once('#') else { continue };
         let hook = Hook::ALL.into_iter().find(|hook| hook.name() == function);
         if let Some(hook) = hook
-            && local_name(interface) == Some(hook.name())
+            && local_name(interface) == Some(hook.interface())
         {
             names[hook as usize] = Some(export.name().into());
         }

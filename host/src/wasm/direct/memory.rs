@@ -186,6 +186,28 @@ pub(super) fn give_aligned(
     Ok((at, length))
 }
 
+/// Pointers and lengths that become a list.
+#[derive(Default)]
+pub(super) struct List(Vec<u8>);
+
+impl List {
+    pub(super) fn push(&mut self, (at, length): (u32, u32)) {
+        self.0.extend_from_slice(&at.to_le_bytes());
+        self.0.extend_from_slice(&length.to_le_bytes());
+    }
+
+    /// The list in the guest's memory, of elements of `pairs` pairs.
+    pub(super) fn give(
+        &self,
+        caller: &mut Caller<'_>,
+        guest: &Guest,
+        pairs: usize,
+    ) -> Result<(u32, u32)> {
+        let (at, _) = give_aligned(caller, guest, 4, &self.0)?;
+        Ok((at, u32::try_from(self.0.len() / 8 / pairs).unwrap_or(u32::MAX)))
+    }
+}
+
 /// Calls `act` with the exchange and the guest beside the store, so that values of the one can be
 /// copied into the other. The guest's allocator may run meanwhile: a host function it calls finds no
 /// guest and is refused, as the canonical ABI wants it.

@@ -3,8 +3,8 @@
 
 use super::Caller;
 use super::memory::{
-    Guest, bytes, count, field_name, give, give_aligned, lend, parts, place, put_list, put_option,
-    put_result, text,
+    List, bytes, count, field_name, give, lend, parts, place, put_list, put_option, put_result,
+    text,
 };
 use crate::chain::exchange::{Exchange, Message};
 use crate::chain::{EditError, Hook};
@@ -264,23 +264,6 @@ fn edit(
         },
     )?;
     Ok(())
-}
-
-/// Pointers and lengths that become a list.
-#[derive(Default)]
-struct List(Vec<u8>);
-
-impl List {
-    fn push(&mut self, (at, length): (u32, u32)) {
-        self.0.extend_from_slice(&at.to_le_bytes());
-        self.0.extend_from_slice(&length.to_le_bytes());
-    }
-
-    /// The list in the guest's memory, of elements of `pairs` pairs.
-    fn give(&self, caller: &mut Caller<'_>, guest: &Guest, pairs: usize) -> Result<(u32, u32)> {
-        let (at, _) = give_aligned(caller, guest, 4, &self.0)?;
-        Ok((at, u32::try_from(self.0.len() / 8 / pairs).unwrap_or(u32::MAX)))
-    }
 }
 
 fn put_edited(memory: &mut [u8], result: u32, edited: Edited) -> Result<()> {

@@ -8,6 +8,7 @@ mod forms;
 mod limits;
 mod loading;
 mod replacement;
+mod state;
 mod wanted;
 
 use super::component::LoadError;

@@ -19,6 +19,9 @@ const HOOKS: [&str; 7] = [
     "on_complete",
 ];
 
+/// The constant of the trait with the version of a filter's state.
+const STATE_VERSION: &str = "STATE_VERSION";
+
 /// See `pillion_sdk::filter`.
 #[proc_macro_attribute]
 pub fn filter(arguments: TokenStream, item: TokenStream) -> TokenStream {
@@ -73,12 +76,24 @@ fn check(item: &ItemImpl) -> Result<()> {
             ),
         ));
     }
-    Ok(())
+    match (has_constant(item, STATE_VERSION), has_function(item, "migrate")) {
+        (true, false) => Err(Error::new(
+            item.span(),
+            "a filter with `const STATE_VERSION` needs `fn migrate(&mut self, from: u32)`, which \
+             brings the state of older versions into the new form",
+        )),
+        (false, true) => Err(Error::new(
+            item.span(),
+            "a filter with `fn migrate` needs `const STATE_VERSION: u32`, the version that it \
+             migrates to",
+        )),
+        (true, true) | (false, false) => Ok(()),
+    }
 }
 
 /// The macro calls that export the hooks which are written.
 fn exports(item: &ItemImpl) -> Vec<Tokens> {
-    let before = [("new", "configure"), ("wants", "wanted_hooks")];
+    let before = [("new", "configure"), ("wants", "wanted_hooks"), ("migrate", "state")];
     before
         .into_iter()
         .chain(HOOKS.map(|hook| (hook, hook)))
@@ -125,6 +140,13 @@ fn complete(item: &mut ItemImpl) -> Result<()> {
     Ok(())
 }
 
+fn has_constant(item: &ItemImpl, name: &str) -> bool {
+    item.items.iter().any(|item| match item {
+        ImplItem::Const(constant) => constant.ident == name,
+        _ => false,
+    })
+}
+
 fn has_function(item: &ItemImpl, name: &str) -> bool {
     item.items.iter().any(|item| match item {
         ImplItem::Fn(function) => function.sig.ident == name,
@@ -151,7 +173,7 @@ mod tests {
                 fn on_complete(&mut self) {}
             }
         });
-        for hook in HOOKS.into_iter().chain(["configure", "wanted_hooks"]) {
+        for hook in HOOKS.into_iter().chain(["configure", "wanted_hooks", "state"]) {
             let export = format!("{hook} :: export !");
             let written = hook == "on_request" || hook == "on_complete";
             assert_eq!(text.contains(&export), written, "{hook} in {text}");
@@ -184,12 +206,32 @@ mod tests {
     }
 
     #[test]
+    fn the_state_is_exported_with_migrate() {
+        let text = expanded(quote! {
+            impl Filter for A {
+                const STATE_VERSION: u32 = 1;
+                fn migrate(&mut self, from: u32) -> Result<()> { Ok(()) }
+                fn on_request(&mut self) {}
+            }
+        });
+        assert!(text.contains("state :: export !"));
+    }
+
+    #[test]
     fn mistakes_are_named() {
         for (item, message) in [
             (quote! { impl A { fn on_request() {} } }, "goes on an `impl Filter for ...` block"),
             (quote! { struct A; }, "goes on an `impl Filter for ...` block"),
             (quote! { impl Filter for A {} }, "needs at least one hook: `on_request`"),
             (quote! { impl Filter for A { fn wants(&self) {} } }, "needs at least one hook"),
+            (
+                quote! { impl Filter for A { const STATE_VERSION: u32 = 1; fn on_request() {} } },
+                "needs `fn migrate(&mut self, from: u32)`",
+            ),
+            (
+                quote! { impl Filter for A { fn migrate() {} fn on_request() {} } },
+                "needs `const STATE_VERSION: u32`",
+            ),
             (quote! { impl<T> Filter for A<T> { fn on_request() {} } }, "cannot be generic"),
             (
                 quote! { impl Filter for A { type Config = C; fn on_request() {} } },

@@ -91,6 +91,8 @@ impl InProgress {
 pub(super) struct Scope {
     pub(super) host: Host,
     pub(super) exchange: Option<InProgress>,
+    /// The call is that of `migrate`.
+    pub(super) migrates: bool,
 }
 
 thread_local! {
@@ -103,9 +105,17 @@ pub(super) fn run<R>(
     exchange: Option<InProgress>,
     call: impl FnOnce() -> R,
 ) -> (R, Option<InProgress>) {
-    SCOPE.set(Some(Scope { host: host.clone(), exchange }));
+    SCOPE.set(Some(Scope { host: host.clone(), exchange, migrates: false }));
     let result = call();
     (result, SCOPE.take().and_then(|scope| scope.exchange))
+}
+
+/// Runs `call` as `migrate`.
+pub(super) fn migrate<R>(host: &Host, call: impl FnOnce() -> R) -> R {
+    SCOPE.set(Some(Scope { host: host.clone(), exchange: None, migrates: true }));
+    let result = call();
+    SCOPE.set(None);
+    result
 }
 
 pub(super) fn scope<R>(with: impl FnOnce(&mut Scope) -> R) -> R {

@@ -11,7 +11,7 @@ use super::{
     metrics::{Metrics, Series},
     store::Store,
 };
-use crate::{ConfigError, Filter, Hooks, json, log::Level, rate_limit::Policy};
+use crate::{ConfigError, Error, Filter, Hooks, json, log::Level, rate_limit::Policy};
 
 /// A fake host. Clones are the same host, and so are the filters loaded from it: like the instances of
 /// one filter they share buckets, `kv`, metrics and the clock.
@@ -101,6 +101,41 @@ impl Host {
         state.store.value_bytes_max = value_bytes;
         drop(state);
         self
+    }
+
+    /// Sets an entry of `kv` that never ends, as another version of the filter may have left it.
+    ///
+    /// # Panics
+    /// If it is more than the namespace takes.
+    #[must_use]
+    pub fn kv_entry(self, key: &str, value: &[u8]) -> Self {
+        let mut state = self.0.borrow_mut();
+        let now = state.monotonic;
+        state.store.set(key, value, None, now).expect("an entry that fits the namespace");
+        drop(state);
+        self
+    }
+
+    /// Has a filter bring what is in `kv` from the form of state version `from` into its own, on an
+    /// instance of its own, as the host does before it loads a version with a higher state version.
+    ///
+    /// # Errors
+    /// What the filter finds wrong.
+    ///
+    /// # Panics
+    /// If `from` is not below the filter's state version: then it is not called.
+    pub fn migrate<F: Filter>(&self, from: u32, config: serde_json::Value) -> Result<(), Error> {
+        let to = F::STATE_VERSION;
+        assert!(
+            from < to,
+            "the host migrates to a higher state version only, not from {from} to {to}"
+        );
+        let config = config.to_string();
+        let (_, mut filter) = make::<F>(self, &config).map_err(|error| {
+            let ConfigError { key, message } = error;
+            Error::new(format!("the configuration was refused: `{key}`: {message}"))
+        })?;
+        fake::migrate(self, || filter.migrate(from))
     }
 
     /// Makes an instance of a filter with this `config` table.

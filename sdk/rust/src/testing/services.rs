@@ -100,7 +100,7 @@ pub(crate) mod metrics {
 }
 
 pub(crate) mod kv {
-    use super::state;
+    use super::{scope, state};
     use crate::KvError;
 
     pub(crate) fn get(key: &str) -> Option<Vec<u8>> {
@@ -113,6 +113,11 @@ pub(crate) mod kv {
 
     pub(crate) fn delete(key: &str) -> bool {
         state(|state| state.store.delete(key, state.monotonic))
+    }
+
+    pub(crate) fn keys(after: Option<&str>) -> Vec<String> {
+        scope(|scope| assert!(scope.migrates, "`kv::keys` was called outside of `migrate`"));
+        state(|state| state.store.keys(after, state.monotonic))
     }
 
     pub(crate) fn increment(key: &str, by: i64, ttl_ms: Option<u64>) -> Result<i64, KvError> {

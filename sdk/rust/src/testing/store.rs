@@ -1,11 +1,13 @@
 //! The key-value map, driven by the fake clock.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, ops::Bound, time::Duration};
 
 use crate::KvError;
 
 /// Bytes of a key.
 const KEY_BYTES: usize = 256;
+/// Keys that one call lists.
+const KEYS: usize = 1_000;
 
 /// One filter's namespace.
 #[derive(Debug)]
@@ -101,6 +103,13 @@ impl Store {
         self.set(key, value, ttl_ms, now).map(|()| true)
     }
 
+    pub(super) fn keys(&mut self, after: Option<&str>, now: Duration) -> Vec<String> {
+        self.expire(now);
+        let from = after.map_or(Bound::Unbounded, Bound::Excluded);
+        let beyond = self.entries.range::<str, _>((from, Bound::Unbounded));
+        beyond.map(|(key, _)| key.clone()).take(KEYS).collect()
+    }
+
     fn check(&self, key: &str, value: &[u8]) -> Result<(), KvError> {
         let fits = (1..=KEY_BYTES).contains(&key.len()) && value.len() <= self.value_bytes_max;
         if fits { Ok(()) } else { Err(KvError::TooLarge) }
@@ -176,5 +185,27 @@ mod tests {
             store.compare_and_set("a", Some(b"x"), b"22", None, START),
             Err(KvError::TooLarge)
         );
+    }
+
+    #[test]
+    fn keys_are_listed_in_order_and_in_pages() {
+        for (keys, pages) in [(0, 0), (999, 1), (1_000, 1), (1_001, 2)] {
+            let mut store = Store::default();
+            let all: Vec<String> = (0..keys).map(|key| format!("{key:04}")).collect();
+            for key in all.iter().rev() {
+                assert_eq!(store.set(key, b"", None, START), Ok(()));
+                assert_eq!(store.set("ended", b"", Some(0), START), Ok(()));
+            }
+            let (mut told, mut calls) = (Vec::<String>::new(), 0);
+            loop {
+                let page = store.keys(told.last().map(String::as_str), START);
+                if page.is_empty() {
+                    break;
+                }
+                calls += 1;
+                told.extend(page);
+            }
+            assert_eq!((told, calls), (all, pages));
+        }
     }
 }

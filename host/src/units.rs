@@ -1,5 +1,5 @@
-//! Durations and sizes as people write them: `5ms`, `64KiB`. Whole numbers only, so that a value
-//! reads back as it was written.
+//! Durations, sizes and shares as people write them: `5ms`, `64KiB`, `0.1%`. No rounding, so that a value
+//! reads back as it was written. What the configuration and the command line have in common.
 //!
 //! Knows nothing of keys, ranges or files.
 
@@ -13,9 +13,9 @@ const TIME_UNITS: [(&str, u64); 5] =
 const SIZE_UNITS: [(&str, u64); 4] =
     [("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10), ("B", 1)];
 
-/// What is wrong with a duration or a size.
+/// What is wrong with a duration, a size or a percentage.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum UnitError {
+pub enum UnitError {
     /// It does not begin with a whole number.
     NoNumber,
     /// The number has no unit.
@@ -27,27 +27,49 @@ pub(super) enum UnitError {
 }
 
 /// Microseconds of `250us`, `5ms`, `30s`, `10m`, `1h`.
-pub(super) fn parse_duration(text: &str) -> Result<u64, UnitError> {
+pub fn parse_duration(text: &str) -> Result<u64, UnitError> {
     parse(text, &TIME_UNITS)
 }
 
 /// Bytes of `512B`, `64KiB`, `32MiB`, `1GiB`.
-pub(super) fn parse_size(text: &str) -> Result<u64, UnitError> {
+pub fn parse_size(text: &str) -> Result<u64, UnitError> {
     parse(text, &SIZE_UNITS)
 }
 
 /// The shortest way to write `micros`.
-pub(super) fn format_duration(micros: u64) -> String {
+pub fn format_duration(micros: u64) -> String {
     if micros == 0 { "0s".to_owned() } else { format(micros, &TIME_UNITS) }
 }
 
 /// The shortest way to write `bytes`.
-pub(super) fn format_size(bytes: u64) -> String {
+pub fn format_size(bytes: u64) -> String {
     if bytes == 0 { "0B".to_owned() } else { format(bytes, &SIZE_UNITS) }
 }
 
+/// Millionths of `5%`, `0.1%`, `125%`.
+pub fn parse_percent(text: &str) -> Result<u64, UnitError> {
+    const DIGITS_MAX: usize = 4;
+    let number = text.strip_suffix('%').ok_or(UnitError::NoUnit)?.trim_end_matches(' ');
+    let (whole, fraction) = number.split_once('.').unwrap_or((number, "0"));
+    let digits = |part: &str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit());
+    if !digits(whole) || !digits(fraction) || fraction.len() > DIGITS_MAX {
+        return Err(UnitError::NoNumber);
+    }
+    // Only digits are left, so the one way to fail is a number that is too large.
+    let whole: u64 = whole.parse().map_err(|_| UnitError::TooLarge)?;
+    let fraction: u64 = format!("{fraction:0<DIGITS_MAX$}").parse().unwrap_or_default();
+    whole.checked_mul(10_000).and_then(|it| it.checked_add(fraction)).ok_or(UnitError::TooLarge)
+}
+
+/// The shortest way to write `millionths` in percent.
+pub fn format_percent(millionths: u64) -> String {
+    let (whole, fraction) = (millionths / 10_000, millionths % 10_000);
+    let text = format!("{whole}.{fraction:04}");
+    format!("{}%", text.trim_end_matches('0').trim_end_matches('.'))
+}
+
 /// Microseconds of a duration; finer parts are cut.
-pub(super) fn micros(duration: Duration) -> u64 {
+pub fn micros(duration: Duration) -> u64 {
     u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
 }
 
@@ -119,12 +141,36 @@ mod tests {
     }
 
     #[test]
+    fn percentages_have_at_most_four_digits_behind_the_point() {
+        for (text, expected) in [
+            ("5%", Ok(50_000)),
+            ("0.1%", Ok(1_000)),
+            ("125%", Ok(1_250_000)),
+            ("0.0001%", Ok(1)),
+            ("5 %", Ok(50_000)),
+            ("0.00001%", Err(UnitError::NoNumber)),
+            (".5%", Err(UnitError::NoNumber)),
+            ("5.%", Err(UnitError::NoNumber)),
+            ("-5%", Err(UnitError::NoNumber)),
+            ("%", Err(UnitError::NoNumber)),
+            ("5", Err(UnitError::NoUnit)),
+            ("99999999999999999999%", Err(UnitError::TooLarge)),
+            ("18446744073709551615%", Err(UnitError::TooLarge)),
+        ] {
+            assert_eq!(parse_percent(text), expected, "{text}");
+        }
+    }
+
+    #[test]
     fn what_is_formatted_parses_back() {
         for micros in [0, 1, 999, 1_000, 1_500, 90_000_000, 3_600_000_000, u64::MAX] {
             assert_eq!(parse_duration(&format_duration(micros)), Ok(micros));
             assert_eq!(parse_size(&format_size(micros)), Ok(micros));
+            assert_eq!(parse_percent(&format_percent(micros)), Ok(micros));
         }
         assert_eq!(format_duration(90_000_000), "90s");
         assert_eq!(format_size(32 << 20), "32MiB");
+        assert_eq!(format_percent(1_250_000), "125%");
+        assert_eq!(format_percent(1_000), "0.1%");
     }
 }
