@@ -1,8 +1,10 @@
 //! One request: the data path. `service` is the page to read first.
 //!
-//! `downstream` reads requests off a connection and calls it; `forward`, `flow`, `pump` and `respond`
-//! are the way to the upstream and back; `reply` is the table of faults.
+//! `downstream` reads requests off a connection and calls it; `forward`, `attempt`, `flow`, `pump` and
+//! `respond` are the way to the upstream and back; `reply` is the table of faults.
 
+mod answering;
+mod attempt;
 pub mod downstream;
 pub mod ends;
 pub mod flow;
