@@ -33,6 +33,7 @@ pub struct Snapshot {
     pub addresses: Vec<Vec<SocketAddr>>,
     /// What is tried beside it. None: this generation is a full one.
     pub candidate: Option<Candidate>,
+    serving: Vec<Arc<Prepared>>,
     parts: Vec<Mutex<Option<WorkerPart>>>,
 }
 
@@ -64,6 +65,20 @@ impl Candidate {
         match self.stage {
             Stage::Canary(share) => Some(share),
             Stage::Shadow | Stage::Full => None,
+        }
+    }
+}
+
+/// Adds the filters that are in a chain and not in `all` yet.
+fn in_chains(config: &Config, filters: &[Option<Arc<Prepared>>], all: &mut Vec<Arc<Prepared>>) {
+    let mut used = vec![false; filters.len()];
+    let routes = config.listeners.iter().flat_map(|listener| &listener.routes);
+    routes.flat_map(|route| &route.chain).for_each(|index| used[*index] = true);
+    for prepared in
+        filters.iter().zip(used).filter(|(_, used)| *used).filter_map(|it| it.0.as_ref())
+    {
+        if !all.iter().any(|known| Arc::ptr_eq(known, prepared)) {
+            all.push(prepared.clone());
         }
     }
 }
@@ -112,7 +127,12 @@ impl Snapshot {
         addresses: Vec<Vec<SocketAddr>>,
         candidate: Option<Candidate>,
     ) -> Self {
-        Snapshot { generation, config, filters, addresses, candidate, parts: Vec::new() }
+        let mut serving = Vec::new();
+        in_chains(&config, &filters, &mut serving);
+        if let Some(next) = candidate.as_ref().filter(|candidate| candidate.share().is_some()) {
+            in_chains(&next.config, &next.filters, &mut serving);
+        }
+        Snapshot { generation, config, filters, addresses, candidate, serving, parts: Vec::new() }
     }
 
     /// With a part for each worker.
@@ -137,16 +157,15 @@ impl Snapshot {
         }
     }
 
-    /// Every filter version that requests may meet: those of the running version, and those of its
-    /// candidate in a canary step. One that both have is there twice.
-    pub fn serving(&self) -> impl Iterator<Item = &Arc<Prepared>> {
-        let next = self.candidate.iter().filter(|candidate| candidate.share().is_some());
-        self.filters.iter().chain(next.flat_map(|candidate| &candidate.filters)).flatten()
+    /// Every filter version that requests may meet, each once: those in chains of the running version,
+    /// and those in chains of its candidate in a canary step.
+    pub fn serving(&self) -> &[Arc<Prepared>] {
+        &self.serving
     }
 
     /// May requests meet this filter version?
     pub fn serves(&self, prepared: &Arc<Prepared>) -> bool {
-        self.serving().any(|known| Arc::ptr_eq(known, prepared))
+        self.serving.iter().any(|known| Arc::ptr_eq(known, prepared))
     }
 
     /// The part of a worker; given once.

@@ -226,3 +226,52 @@ async fn a_shadow_that_traps_is_rolled_back_and_no_request_has_failed() {
     })
     .await;
 }
+
+/// Runs a verb against a sidecar; what it printed.
+async fn verb(sidecar: &Sidecar, arguments: &[&str]) -> String {
+    let mut command = pillion_tests::sidecar::pillion();
+    command.args(arguments).arg("--admin").arg(sidecar.admin.to_string());
+    let output = tokio::task::spawn_blocking(move || command.output()).await;
+    let output = output.expect("nobody panics").expect("`pillion` can be started");
+    let [out, err] =
+        [output.stdout, output.stderr].map(|it| String::from_utf8_lossy(&it).into_owned());
+    assert!(output.status.success(), "{arguments:?}: {out}{err}");
+    out
+}
+
+#[tokio::test]
+async fn a_version_from_the_command_line_stays_until_the_file_changes() {
+    let origin = Origin::echo().await;
+    let mut sidecar =
+        Sidecar::new().origin(&origin).filter("version", &guest("version-a"), "").start().await;
+    let version = async |sidecar: &Sidecar| sidecar.get("/").await.header("x-version").to_owned();
+    let steps = ["--steps", "canary 50%, full", "--version-name", "v2"];
+    let swap: Vec<&str> =
+        ["swap", "version", &guest("version-b")].into_iter().chain(steps).collect();
+    verb(&sidecar, &swap).await;
+    step(&sidecar, 1).await;
+    verb(&sidecar, &["promote"]).await;
+    assert_eq!(version(&sidecar).await, "b");
+    assert_eq!(sidecar.admin_as("POST", "/reload").await.status, 200);
+    assert_eq!(version(&sidecar).await, "b", "the file is as it was");
+    assert_eq!(
+        sidecar.status().await["filters"][0]["version"].as_str().unwrap_or("")[12..],
+        *"(v2)"
+    );
+
+    sidecar.kill_and_restart().await;
+    assert_eq!(version(&sidecar).await, "b", "over a restart, too");
+    let status = sidecar.status().await;
+    let in_force = status["in_force"].as_str().unwrap_or_default().to_owned();
+    assert!(in_force.starts_with("admin: generation"), "{in_force}");
+    let generation = status["generation"].to_string();
+
+    sidecar.edit("[runtime]", "[runtime]\ndrain_timeout = \"29s\"");
+    until("the file to be in force", async || (version(&sidecar).await == "a").then_some(())).await;
+    assert_eq!(sidecar.status().await["in_force"], "file");
+    sidecar.log.line("the configuration file has changed and takes the place of this").await;
+    verb(&sidecar, &["rollback", "--generation", &generation]).await;
+    assert_eq!(version(&sidecar).await, "b");
+    verb(&sidecar, &["rollback", "version"]).await;
+    assert_eq!(version(&sidecar).await, "a");
+}

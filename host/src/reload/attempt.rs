@@ -8,14 +8,16 @@ use super::build::{self, Built, Staged};
 use super::full::Wanted;
 use super::problems::Problems;
 use super::resolve::resolve;
+use super::rollouts::TICK;
 use super::thread::{RELEASE_PAUSES, Reload, Retired};
 use super::{Attempt, Cause, OnLoadFailure, Outcome, Refused, lock};
-use crate::config;
+use crate::config::{self, Loaded};
 use crate::rollout::control::{GenerationStatus, Pinned, Progress, RolloutId, RolloutStatus};
 use crate::rollout::store::{FullRecord, InProgress};
 use crate::shutdown::Stage;
 use crate::snapshot::Snapshot;
 use std::sync::Arc;
+use std::sync::mpsc::RecvTimeoutError;
 use std::time::{Instant, SystemTime};
 
 /// What to do about a configuration file that is gone.
@@ -34,6 +36,7 @@ impl Reload {
         let loaded = config::load(&self.path, HELP_UNREADABLE)
             .map_err(|problems| Refused::Problems(problems.into()))?;
         let (files, warnings) = (loaded.files(), loaded.warnings.clone());
+        self.compile_ahead(&loaded);
         let wanted = Wanted::of(loaded, &mut self.loader, self.history.state());
         let running = self.shared.snapshot.load_full();
         let built = self.build(&wanted, &running);
@@ -72,6 +75,19 @@ impl Reload {
             self.begin_from_file(trial);
         }
         Ok(generation)
+    }
+
+    /// While a rollout is in progress, what is missing is compiled beside this thread, so that a
+    /// verdict does not wait for a compiler.
+    fn compile_ahead(&mut self, loaded: &Loaded) {
+        if self.rollout.is_none() {
+            return;
+        }
+        // Without a thread it is compiled when it is loaded.
+        let Ok(done) = self.loader.compile_beside(loaded) else { return };
+        while let Err(RecvTimeoutError::Timeout) = done.recv_timeout(TICK) {
+            self.tick();
+        }
     }
 
     /// The generation that is wanted, and the filters of what is to be tried then: a file is used as

@@ -116,13 +116,8 @@ fn instances(
     workers: usize,
     loaded: &Loaded,
 ) -> Result<Vec<Vec<WasmFilter>>, Problems> {
-    let mut new: Vec<&Arc<Prepared>> = Vec::new();
-    for prepared in snapshot.serving() {
-        let known = before.is_some_and(|before| before.serves(prepared));
-        if !known && !new.iter().any(|it| Arc::ptr_eq(it, prepared)) {
-            new.push(prepared);
-        }
-    }
+    let is_new = |prepared: &&Arc<Prepared>| !before.is_some_and(|before| before.serves(prepared));
+    let new: Vec<&Arc<Prepared>> = snapshot.serving().iter().filter(is_new).collect();
     let make = |worker| {
         let made = new.iter().map(|prepared| {
             let made = prepared.instantiate_for_worker(worker);

@@ -18,6 +18,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Weak};
 use std::time::{Instant, SystemTime};
 
@@ -35,7 +36,7 @@ pub enum OnLoadFailure {
 
 /// Loads filters, and keeps what outlives their versions. One a process.
 pub struct Loader {
-    compiler: Compiler,
+    compiler: Arc<Compiler>,
     capabilities: capability::State,
     metrics: Arc<Metrics>,
     /// Code that some generation uses, by the hash of its component.
@@ -67,7 +68,7 @@ impl Loader {
     /// With a compiler that is there.
     pub fn with_compiler(compiler: Compiler, metrics: Arc<Metrics>) -> Self {
         Loader {
-            compiler,
+            compiler: Arc::new(compiler),
             capabilities: capability::State::new(Instant::now()),
             metrics,
             code: HashMap::new(),
@@ -145,6 +146,25 @@ impl Loader {
             }
         }
         problems.or(all)
+    }
+
+    /// Compiles what `loaded` and its `next` need and the cache does not have, on a thread of its own.
+    /// The receiver is told of nothing, and disconnected at the end.
+    pub(super) fn compile_beside(&self, loaded: &Loaded) -> io::Result<Receiver<()>> {
+        let (compiler, loaded) = (self.compiler.clone(), loaded.clone());
+        let (sender, done) = sync_channel(0);
+        let compile = move || {
+            let _until_the_end: SyncSender<()> = sender;
+            let next = loaded.candidate().map(|candidate| candidate.loaded);
+            for loaded in [Some(loaded), next].iter().flatten() {
+                for filter in &loaded.config.filters {
+                    // What fails here fails again when it is loaded, and is told then.
+                    let _ = read(loaded, filter).map(|bytes| compiler.load(&filter.name, &bytes));
+                }
+            }
+        };
+        std::thread::Builder::new().name("compile".to_owned()).spawn(compile)?;
+        Ok(done)
     }
 
     /// Content hashes of the files that were read since this was last asked.

@@ -17,6 +17,7 @@ mod history;
 mod memory;
 mod problems;
 mod resolve;
+mod rollout;
 mod rollouts;
 mod shadowing;
 mod sockets;

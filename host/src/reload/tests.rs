@@ -43,9 +43,10 @@ impl Folder {
         self.0.join("pillion.toml")
     }
 
-    /// Writes the file with these filters.
+    /// Writes the file with these filters; `headers` is in the only chain.
     fn save(&self, filters: &str) {
-        self.save_whole(&format!("{LISTENER}address = \"127.0.0.1:0\"\n{filters}"));
+        let chain = if filters.contains("[filter.headers]") { CHAINED } else { LISTENER };
+        self.save_whole(&format!("{chain}address = \"127.0.0.1:0\"\n{filters}"));
     }
 
     fn save_whole(&self, text: &str) {
@@ -95,6 +96,10 @@ impl Drop for Folder {
 /// Up to the listener's address.
 const LISTENER: &str = "upstream.app.endpoints = [\"127.0.0.1:9\"]\n[[listener]]\nname = \"in\"\n\
                         route = [{ upstream = \"app\" }]\n";
+
+/// The same with a filter in the chain.
+const CHAINED: &str = "upstream.app.endpoints = [\"127.0.0.1:9\"]\n[[listener]]\nname = \"in\"\n\
+     route = [{ upstream = \"app\", chain = [\"headers\"] }]\n";
 
 fn headers(value: &str) -> String {
     format!(

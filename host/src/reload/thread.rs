@@ -7,7 +7,8 @@ use super::filters::Loader;
 use super::full::{Full, Trial};
 use super::history::History;
 use super::memory;
-use super::rollouts::{Rollout, TICK};
+use super::rollout::Rollout;
+use super::rollouts::TICK;
 use super::watch::{Contents, Watch};
 use super::{Cause, First, Listening, Request, State};
 use crate::snapshot::{Shared, Snapshot};
@@ -85,7 +86,7 @@ pub(super) struct Retired {
 
 impl Retired {
     pub(super) fn new(snapshot: &Arc<Snapshot>) -> Self {
-        let filters = snapshot.serving().map(Arc::downgrade).collect();
+        let filters = snapshot.serving().iter().map(Arc::downgrade).collect();
         Retired { snapshot: Arc::downgrade(snapshot), filters }
     }
 

@@ -292,6 +292,7 @@ mod tests {
     #[test]
     fn every_family_is_exposed_and_documented_and_nothing_else() {
         let metrics = Metrics::new(1, UNIX_EPOCH);
+        metrics.set_rollout(Some(Default::default()));
         let text = metrics.expose();
         let exposed: BTreeSet<(&str, &str)> = text
             .lines()

@@ -110,9 +110,6 @@ impl Instances {
         let made: Vec<Rc<WasmFilter>> = part.into_iter().map(Rc::new).collect();
         let mut instances = Instances { worker, all: Vec::new() };
         for prepared in snapshot.serving() {
-            if instances.find(prepared).is_some() {
-                continue;
-            }
             let known = find(before, prepared).or_else(|| find(&made, prepared));
             // Neither: the worker takes its part while its filters go to the next generation's.
             let new = || Rc::new(prepared.on_demand(worker));
