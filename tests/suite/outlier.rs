@@ -3,7 +3,7 @@
 
 use http::Response;
 use pillion_tests::client::full;
-use pillion_tests::{Origin, Protocol, Sidecar};
+use pillion_tests::{BodyExt, Origin, Protocol, Sidecar};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU16, AtomicUsize, Ordering};
 
@@ -187,4 +187,50 @@ async fn what_is_known_of_endpoints_survives_a_reload() {
     sidecar.metric_is("pillion_generation", &[], |generation| generation == 2.0).await;
     assert_eq!(good(&sidecar, 10).await, 10);
     assert_eq!(origins[0].served(), before);
+}
+
+/// Answers `grpc.health.v1.Health/Check` with this status, and everything else with 200.
+async fn grpc_health(status: &Arc<AtomicU16>) -> Origin {
+    let status = Arc::clone(status);
+    Origin::serve(move |request| {
+        let status = Arc::clone(&status);
+        async move {
+            let is_check = request.uri().path() == "/grpc.health.v1.Health/Check";
+            let asked = request.into_body().collect().await.expect("a whole body").to_bytes();
+            if !is_check {
+                return Response::new(full("x"));
+            }
+            assert_eq!(asked[..], [0, 0, 0, 0, 3, 0x0a, 1, b'a']);
+            let (mut sender, body) = pillion_tests::origin::streamed();
+            let message = [0, 0, 0, 0, 2, 8, status.load(Ordering::SeqCst) as u8];
+            tokio::spawn(async move {
+                let trailers = http::HeaderMap::from_iter([(
+                    http::HeaderName::from_static("grpc-status"),
+                    http::HeaderValue::from_static("0"),
+                )]);
+                // The check may have been given up meanwhile.
+                let _ = sender.send_data(bytes::Bytes::copy_from_slice(&message)).await;
+                let _ = sender.send_trailers(trailers).await;
+            });
+            Response::new(body)
+        }
+    })
+    .await
+}
+
+#[tokio::test]
+async fn an_endpoint_that_says_it_is_not_serving_gets_nothing() {
+    let (first, second) = (Arc::new(AtomicU16::new(2)), Arc::new(AtomicU16::new(1)));
+    let origins = [grpc_health(&first).await, grpc_health(&second).await];
+    let setup = origins.iter().fold(Sidecar::new(), |setup, origin| setup.origin(origin));
+    let health = "health = { check = \"grpc\", service = \"a\", interval = \"20ms\" }";
+    let sidecar = setup.h2c().upstream(health).runtime("workers = 1").start().await;
+    let (endpoints, unhealthy) = ("pillion_upstream_endpoints", ["state=\"unhealthy\""]);
+    sidecar.metric_is(endpoints, &unhealthy, |count| count == 1.0).await;
+    second.store(0, Ordering::SeqCst);
+    sidecar.metric_is(endpoints, &unhealthy, |count| count == 2.0).await;
+    assert_eq!(sidecar.get("/").await.status, 503);
+    first.store(1, Ordering::SeqCst);
+    sidecar.metric_is(endpoints, &unhealthy, |count| count == 1.0).await;
+    assert_eq!(sidecar.get("/").await.status, 200);
 }

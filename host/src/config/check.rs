@@ -346,7 +346,7 @@ fn read_upstream(name: &Text, table: &TableReader<'_, '_>) -> Option<Upstream> {
         "h2c" => Protocol::Http2,
         _ => Protocol::Http1,
     };
-    let policy = upstream::read::policy(table);
+    let policy = upstream::read::policy(table, protocol);
     let limits = UpstreamLimits::read(&table.table("limits"));
     let name: Arc<str> = name.value.as_str().into();
     table.has("endpoints").then_some(Upstream { name, endpoints, protocol, policy, limits })

@@ -4,22 +4,26 @@
 //! An endpoint that was never checked is used; its first check decides at once, later ones when enough
 //! of them in a row say the same.
 
+mod grpc;
+
 use super::state::{EndpointState, State};
 use super::{Connection, Endpoint, Freshness, Http1, Upstream};
 use crate::config::{Check, Health, Protocol};
 use crate::http::{BodyLength, Fields, Name, RequestHead, ResponseHead};
-use crate::http2::{Answer, Client};
+use crate::http2::{Answer, BodyReader, Client, Response};
 use http::Method;
 use std::future::poll_fn;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::Poll;
 use std::time::Duration;
 use tokio::net::TcpStream;
 use tokio::task::{AbortHandle, spawn_local};
 
 /// Interim responses to a check, beyond which it has failed.
 const INTERIM_MAX: usize = 16;
+
+/// What checks call themselves.
+const USER_AGENT: &[u8] = b"pillion-health";
 
 /// The checks of an upstream; they end when this is dropped.
 pub struct Checks(Vec<AbortHandle>);
@@ -83,32 +87,50 @@ impl Checker {
 
     async fn check(&self) -> bool {
         let address = self.endpoint.address();
-        let (path, host, wanted) = match &self.settings.check {
-            Check::Tcp => return TcpStream::connect(address).await.is_ok(),
-            Check::Http { path, host, status } => (path, host, status),
-        };
+        let authority = |host: &Option<String>| host.clone().unwrap_or_else(|| address.to_string());
+        match &self.settings.check {
+            Check::Tcp => TcpStream::connect(address).await.is_ok(),
+            Check::Http { path, host, status: wanted } => {
+                let status = self.status(authority(host), path).await;
+                status.is_some_and(|status| match wanted {
+                    Some(wanted) => status == *wanted,
+                    None => (200..=299).contains(&status),
+                })
+            }
+            Check::Grpc { service, host } => match self.connection().await {
+                Some(Connection::Http2(client)) => {
+                    grpc::is_serving(&client, authority(host), service).await == Some(true)
+                }
+                Some(Connection::Http1(_)) | None => false,
+            },
+        }
+    }
+
+    /// The status of the answer to `GET path`; none: there is no answer.
+    async fn status(&self, authority: String, path: &str) -> Option<u16> {
         let mut fields = Fields::default();
-        fields.append(Name::known("user-agent"), b"pillion-health");
-        let head = RequestHead {
-            authority: host.clone().unwrap_or_else(|| address.to_string()),
-            target: path.clone(),
-            fields,
-            ..RequestHead::default()
-        };
-        // A shared connection is as good as a new one; a lent one may be stale.
+        fields.append(Name::known("user-agent"), USER_AGENT);
+        let target = path.to_owned();
+        let head = RequestHead { authority, target, fields, ..RequestHead::default() };
+        match self.connection().await? {
+            Connection::Http1(connection) => over_http1(*connection, &head, self).await,
+            Connection::Http2(client) => {
+                let (mut answer, _) = client.request(&head, BodyLength::None, true).ok()?;
+                let mut response = ResponseHead::default();
+                final_head(&mut answer, &mut response).await?;
+                Some(response.status)
+            }
+        }
+    }
+
+    /// A shared connection is as good as a new one; a lent one may be stale.
+    async fn connection(&self) -> Option<Connection> {
         let freshness = match self.upstream.protocol {
             Protocol::Http2 => Freshness::Any,
             Protocol::Http1 => Freshness::New,
         };
-        let status = match self.upstream.connection(&self.endpoint, freshness).await {
-            Ok((Connection::Http1(connection), _)) => over_http1(*connection, &head, self).await,
-            Ok((Connection::Http2(client), _)) => over_http2(&client, &head).await,
-            Err(_) => None,
-        };
-        status.is_some_and(|status| match wanted {
-            Some(wanted) => status == *wanted,
-            None => (200..=299).contains(&status),
-        })
+        let lent = self.upstream.connection(&self.endpoint, freshness).await;
+        lent.ok().map(|(connection, _)| connection)
     }
 }
 
@@ -131,18 +153,12 @@ async fn over_http1(mut connection: Http1, head: &RequestHead, by: &Checker) -> 
     None
 }
 
-async fn over_http2(client: &Client, head: &RequestHead) -> Option<u16> {
-    let (mut answer, _) = client.request(head, BodyLength::None, true).ok()?;
-    let mut response = ResponseHead::default();
+/// Waits for the final head of an answer, which goes into `head`; its body.
+async fn final_head(answer: &mut Response, head: &mut ResponseHead) -> Option<BodyReader> {
     for _ in 0..=INTERIM_MAX {
-        let next = poll_fn(|cx| match answer.poll_head(cx, &mut response) {
-            Poll::Ready(Ok(Answer::Interim)) => Poll::Ready(Ok(None)),
-            Poll::Ready(Ok(Answer::Final(..))) => Poll::Ready(Ok(Some(()))),
-            Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
-            Poll::Pending => Poll::Pending,
-        });
-        if next.await.ok()?.is_some() {
-            return Some(response.status);
+        let next = poll_fn(|cx| answer.poll_head(cx, head)).await.ok()?;
+        if let Answer::Final(_, body) = next {
+            return Some(body);
         }
     }
     None

@@ -62,6 +62,13 @@ fn dump_health(health: &Health) -> Value {
     });
     match check {
         Check::Tcp => value["check"] = "tcp".into(),
+        Check::Grpc { service, host } => {
+            value["check"] = "grpc".into();
+            value["service"] = service.as_str().into();
+            if let Some(host) = host {
+                value["host"] = host.as_str().into();
+            }
+        }
         Check::Http { path, host, status } => {
             value["check"] = "http".into();
             value["path"] = path.as_str().into();

@@ -63,14 +63,20 @@ pub(in crate::config) const HEALTH: Table = Table {
     keys: &[
         key(
             "check",
-            Kind::Choice { values: &["http", "tcp"], default: Some("http") },
-            "`http`: a request in the upstream's protocol; `tcp`: a connection and nothing more.",
+            Kind::Choice { values: &["http", "grpc", "tcp"], default: Some("http") },
+            "`http`: a request in the upstream's protocol; `grpc`: the health service of gRPC; `tcp`: a \
+             connection and nothing more.",
         ),
         key("path", Kind::Text { default: Some("/") }, "What an `http` check asks for."),
         key(
             "host",
             Kind::Text { default: None },
-            "The host that an `http` check asks for. Without it: the endpoint's address.",
+            "The host that is asked for. Without it: the endpoint's address.",
+        ),
+        key(
+            "service",
+            Kind::Text { default: None },
+            "The service that a `grpc` check asks about. Without it: the whole server.",
         ),
         key(
             "status",

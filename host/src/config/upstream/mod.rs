@@ -120,6 +120,13 @@ pub enum Check {
         /// The status of a good answer; none: 200 to 299.
         status: Option<u16>,
     },
+    /// To say `SERVING` to `grpc.health.v1.Health/Check`; only of an upstream that speaks HTTP/2.
+    Grpc {
+        /// Empty: the whole server.
+        service: String,
+        /// `:authority`; none: the endpoint's address.
+        host: Option<String>,
+    },
 }
 
 /// Statuses of gRPC by their numbers, as `on` names them.

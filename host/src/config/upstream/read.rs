@@ -3,19 +3,20 @@
 use super::keys::RETRY_ON_DEFAULT;
 use super::{Balance, Check, Condition, GRPC_STATUSES, HashKey, Health, Policy, Retry};
 use crate::config::limits::{Backoff, Outlier, RetryBudget};
+use crate::config::model::Protocol;
 use crate::config::reader::{TableReader, Text};
 use crate::config::words::did_you_mean;
 use crate::http::edit::{is_authority, is_origin_form};
 use std::time::Duration;
 
 /// The policy of the upstream in `table`; what is wrong with it is reported.
-pub(in crate::config) fn policy(table: &TableReader<'_, '_>) -> Policy {
+pub(in crate::config) fn policy(table: &TableReader<'_, '_>, protocol: Protocol) -> Policy {
     Policy {
         balance: balance(table),
         slow_start: table.duration("slow_start"),
         outlier: table.has("outlier").then(|| outlier(&table.table("outlier"))),
         retry: table.has("retry").then(|| retry(&table.table("retry"))),
-        health: table.has("health").then(|| health(&table.table("health"))),
+        health: table.has("health").then(|| health(&table.table("health"), protocol)),
     }
 }
 
@@ -144,7 +145,7 @@ fn parse_condition(text: &str) -> Option<Condition> {
     }
 }
 
-fn health(table: &TableReader<'_, '_>) -> Health {
+fn health(table: &TableReader<'_, '_>, protocol: Protocol) -> Health {
     let path = table.text("path");
     if let Some(text) = path.as_ref().filter(|text| !is_origin_form(&text.value)) {
         let message = format!("`{}` is no path", text.shown());
@@ -157,18 +158,32 @@ fn health(table: &TableReader<'_, '_>) -> Health {
         table.context.error(text.span.clone(), message, help);
     }
     let status = table.limit("status").and_then(|status| u16::try_from(status).ok());
-    let is_tcp = table.choice("check") == "tcp";
-    for name in ["path", "host", "status"] {
-        if is_tcp && table.has(name) {
-            let message = format!("`{name}` has no meaning here: nothing is asked on a connection");
-            table.context.error(table.span_of(name), message, "remove it, or check by `http`");
-        }
+    let word = table.choice("check");
+    let meaningless: &[&str] = match word {
+        "tcp" => &["path", "host", "status", "service"],
+        "grpc" => &["path", "status"],
+        _ => &["service"],
+    };
+    for name in meaningless.iter().filter(|name| table.has(name)) {
+        let message = format!("`{name}` has no meaning for a check by `{word}`");
+        table.context.error(table.span_of(name), message, "remove it");
     }
-    let check = if is_tcp {
-        Check::Tcp
-    } else {
-        let path = path.map_or_else(|| "/".to_owned(), |text| text.value);
-        Check::Http { path, host: host.map(|text| text.value), status }
+    if word == "grpc" && protocol != Protocol::Http2 {
+        let message = "gRPC needs HTTP/2, which the upstream does not speak";
+        let help = "add `protocol = \"h2c\"` to the upstream, or check by `http`";
+        table.context.error(table.span_of("check"), message, help);
+    }
+    let host = host.map(|text| text.value);
+    let check = match word {
+        "tcp" => Check::Tcp,
+        "grpc" => {
+            let service = table.text("service").map(|text| text.value).unwrap_or_default();
+            Check::Grpc { service, host }
+        }
+        _ => {
+            let path = path.map_or_else(|| "/".to_owned(), |text| text.value);
+            Check::Http { path, host, status }
+        }
     };
     Health {
         check,
