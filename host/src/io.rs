@@ -6,17 +6,18 @@
 //! from `buffers`.
 
 pub mod buffers;
+pub mod tls;
 
+use self::tls::Tls;
 use bytes::{Bytes, BytesMut};
 use std::cell::{Cell, RefCell};
 use std::future::Future;
 use std::io::{self, IoSlice};
-use std::mem::MaybeUninit;
 use std::net::SocketAddr;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, Interest, ReadBuf};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
 /// One connection. Clones share it; the last one dropped closes it.
@@ -37,10 +38,11 @@ struct Shared {
 
 enum Transport {
     Tcp(TcpStream),
+    Tls(Box<Tls>),
     Other(Box<dyn Duplex>),
 }
 
-/// What a stream that is not a socket is made of: TLS over one, or memory.
+/// What a stream that is neither a socket nor TLS over one is made of: memory.
 trait Duplex: AsyncRead + AsyncWrite + Unpin {}
 
 impl<T: AsyncRead + AsyncWrite + Unpin> Duplex for T {}
@@ -55,6 +57,11 @@ impl Stream {
         // It fails only on a socket that is already dead, and then the first read tells.
         let _ = socket.set_nodelay(true);
         Stream::new(Transport::Tcp(socket))
+    }
+
+    /// TLS, after its handshake.
+    pub fn tls(tls: Box<Tls>) -> Self {
+        Stream::new(Transport::Tls(tls))
     }
 
     /// Anything else that carries bytes both ways.
@@ -90,6 +97,11 @@ impl Stream {
         }
         match &mut *self.0.transport.borrow_mut() {
             Transport::Tcp(socket) => pin!(socket.read_buf(buffer)).poll(cx),
+            Transport::Tls(tls) => tls.poll_read(cx, |piece| {
+                let taken = piece.len().min(buffer.capacity() - buffer.len());
+                buffer.extend_from_slice(&piece[..taken]);
+                taken
+            }),
             Transport::Other(transport) => pin!(transport.read_buf(buffer)).poll(cx),
         }
     }
@@ -102,6 +114,7 @@ impl Stream {
         }
         match &mut *self.0.transport.borrow_mut() {
             Transport::Tcp(socket) => socket.poll_read_ready(cx),
+            Transport::Tls(tls) => tls.poll_plaintext(cx),
             Transport::Other(transport) => {
                 let mut bytes = [0; PROBE_BYTES];
                 let mut probe = ReadBuf::new(&mut bytes);
@@ -121,6 +134,7 @@ impl Stream {
     ) -> Poll<io::Result<usize>> {
         match &mut *self.0.transport.borrow_mut() {
             Transport::Tcp(socket) => Pin::new(socket).poll_write_vectored(cx, slices),
+            Transport::Tls(tls) => tls.poll_write_vectored(cx, slices),
             Transport::Other(transport) => Pin::new(transport).poll_write_vectored(cx, slices),
         }
     }
@@ -129,6 +143,7 @@ impl Stream {
     pub fn poll_flush(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match &mut *self.0.transport.borrow_mut() {
             Transport::Tcp(_) => Poll::Ready(Ok(())),
+            Transport::Tls(tls) => tls.poll_flush(cx),
             Transport::Other(transport) => Pin::new(transport).poll_flush(cx),
         }
     }
@@ -141,6 +156,7 @@ impl Stream {
         }
         match &mut *self.0.transport.borrow_mut() {
             Transport::Tcp(socket) => Pin::new(socket).poll_shutdown(cx),
+            Transport::Tls(tls) => tls.poll_shutdown(cx),
             Transport::Other(transport) => Pin::new(transport).poll_shutdown(cx),
         }
     }
@@ -162,13 +178,10 @@ impl Stream {
         if !self.0.unread.borrow().is_empty() {
             return false;
         }
-        if let Transport::Tcp(socket) = &*self.0.transport.borrow() {
-            // Without readiness the closure is not called. With it, a look at the socket tells
-            // whether it is left over from a read that was exactly filled.
-            let peek =
-                || socket2::SockRef::from(socket).peek(&mut [MaybeUninit::uninit()]).map(|_| ());
-            let seen = socket.try_io(Interest::READABLE, peek);
-            return matches!(seen, Err(error) if error.kind() == io::ErrorKind::WouldBlock);
+        match &mut *self.0.transport.borrow_mut() {
+            Transport::Tcp(socket) => return !tls::has_bytes(socket),
+            Transport::Tls(tls) => return tls.quiet(),
+            Transport::Other(_) => {}
         }
         self.poll_read_ready(&mut Context::from_waker(std::task::Waker::noop())).is_pending()
     }
@@ -177,9 +190,19 @@ impl Stream {
     /// has not sent by then are lost.
     pub fn abort(&self) {
         self.0.aborted.set(true);
-        if let Transport::Tcp(socket) = &*self.0.transport.borrow() {
+        if let Some(socket) = self.0.transport.borrow().socket() {
             // It fails only on a socket that is already dead.
             let _ = socket.set_zero_linger();
+        }
+    }
+
+    /// To be called on an idle connection that is dropped: a peer that speaks TLS is told, as far as
+    /// that can be done without waiting.
+    pub fn say_goodbye(&self) {
+        if let (false, Transport::Tls(tls)) =
+            (self.0.aborted.get(), &mut *self.0.transport.borrow_mut())
+        {
+            tls.say_goodbye();
         }
     }
 
@@ -190,16 +213,20 @@ impl Stream {
 
     /// Address of the peer; none once the socket is dead, or where there is no socket.
     pub fn peer_addr(&self) -> Option<SocketAddr> {
-        match &*self.0.transport.borrow() {
-            Transport::Tcp(socket) => socket.peer_addr().ok(),
-            Transport::Other(_) => None,
-        }
+        self.0.transport.borrow().socket()?.peer_addr().ok()
     }
 
     /// The address the peer is connected to; none where there is no socket.
     pub fn local_addr(&self) -> Option<SocketAddr> {
-        match &*self.0.transport.borrow() {
-            Transport::Tcp(socket) => socket.local_addr().ok(),
+        self.0.transport.borrow().socket()?.local_addr().ok()
+    }
+}
+
+impl Transport {
+    fn socket(&self) -> Option<&TcpStream> {
+        match self {
+            Transport::Tcp(socket) => Some(socket),
+            Transport::Tls(tls) => Some(tls.socket()),
             Transport::Other(_) => None,
         }
     }
@@ -228,6 +255,14 @@ impl AsyncRead for Stream {
         }
         match &mut *self.0.transport.borrow_mut() {
             Transport::Tcp(socket) => Pin::new(socket).poll_read(cx, buffer),
+            Transport::Tls(tls) => {
+                let read = tls.poll_read(cx, |piece| {
+                    let taken = piece.len().min(buffer.remaining());
+                    buffer.put_slice(&piece[..taken]);
+                    taken
+                });
+                read.map_ok(drop)
+            }
             Transport::Other(transport) => Pin::new(transport).poll_read(cx, buffer),
         }
     }
@@ -241,6 +276,7 @@ impl AsyncWrite for Stream {
     ) -> Poll<io::Result<usize>> {
         match &mut *self.0.transport.borrow_mut() {
             Transport::Tcp(socket) => Pin::new(socket).poll_write(cx, bytes),
+            Transport::Tls(tls) => tls.poll_write_vectored(cx, &[IoSlice::new(bytes)]),
             Transport::Other(transport) => Pin::new(transport).poll_write(cx, bytes),
         }
     }
@@ -256,6 +292,7 @@ impl AsyncWrite for Stream {
     fn is_write_vectored(&self) -> bool {
         match &*self.0.transport.borrow() {
             Transport::Tcp(socket) => socket.is_write_vectored(),
+            Transport::Tls(_) => true,
             Transport::Other(transport) => transport.is_write_vectored(),
         }
     }

@@ -14,6 +14,7 @@ pub mod units;
 pub mod http;
 pub mod io;
 pub mod private;
+pub mod tls;
 
 pub mod http1;
 pub mod http2;

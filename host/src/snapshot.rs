@@ -10,6 +10,7 @@ use crate::rollout::{Arm, Share, Stage, Sticky};
 use crate::shadow::Shadow;
 use crate::shutdown::Shutdown;
 use crate::telemetry::{AccessLog, Metrics};
+use crate::tls::Tls;
 use crate::upstream::States;
 use crate::wasm::{Prepared, WasmFilter};
 use arc_swap::ArcSwap;
@@ -31,6 +32,8 @@ pub struct Snapshot {
     /// Resolved addresses of each upstream's endpoints, in the order of `config.upstreams`. An
     /// endpoint whose name did not resolve is left out, and logged.
     pub addresses: Vec<Vec<SocketAddr>>,
+    /// What its listeners and upstreams need to speak TLS.
+    pub tls: Tls,
     /// What is tried beside it. None: this generation is a full one.
     pub candidate: Option<Candidate>,
     serving: Vec<Arc<Prepared>>,
@@ -132,7 +135,9 @@ impl Snapshot {
         if let Some(next) = candidate.as_ref().filter(|candidate| candidate.share().is_some()) {
             in_chains(&next.config, &next.filters, &mut serving);
         }
-        Snapshot { generation, config, filters, addresses, candidate, serving, parts: Vec::new() }
+        let tls = Tls::default();
+        let parts = Vec::new();
+        Snapshot { generation, config, filters, addresses, tls, candidate, serving, parts }
     }
 
     /// With a part for each worker.

@@ -11,6 +11,7 @@ use hyper::body::Incoming;
 use hyper::client::conn::{http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use std::net::SocketAddr;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
 
@@ -46,6 +47,17 @@ impl Client {
         let stream = within("a connection", TcpStream::connect(address)).await;
         let stream = stream.expect("the address accepts connections");
         let _ = stream.set_nodelay(true);
+        Client::over(stream, protocol).await
+    }
+
+    /// Speaks over a connection that is there.
+    ///
+    /// # Panics
+    /// When it breaks at once.
+    pub async fn over(
+        stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
+        protocol: Protocol,
+    ) -> Client {
         let io = TokioIo::new(stream);
         match protocol {
             Protocol::Http1 => {
@@ -82,14 +94,22 @@ impl Client {
         &mut self,
         request: Request<Body>,
     ) -> Result<Response<Incoming>, hyper::Error> {
+        within("an answer", self.send_slowly(request)).await
+    }
+
+    /// The same for a request that takes longer than anything that is waited for.
+    pub async fn send_slowly(
+        &mut self,
+        request: Request<Body>,
+    ) -> Result<Response<Incoming>, hyper::Error> {
         match &mut self.sender {
             Sender::Http1(sender) => {
                 within("a connection that is ready", sender.ready()).await?;
-                within("an answer", sender.send_request(request)).await
+                sender.send_request(request).await
             }
             Sender::Http2(sender) => {
                 within("a connection that is ready", sender.ready()).await?;
-                within("an answer", sender.send_request(request)).await
+                sender.send_request(request).await
             }
         }
     }

@@ -16,6 +16,24 @@ pub fn path(name: &str) -> &'static Path {
     Path::new(PATHS[at])
 }
 
+/// The component of the guest `mood` with a mark of its own: another mood, of four letters, and
+/// another number of up to six digits.
+///
+/// # Panics
+/// When the mark does not fit, or is not in the component exactly once.
+pub fn marked(mood: &str, number: u32) -> Vec<u8> {
+    const BEFORE: &[u8] = b"mark of this guest:";
+    let mark = format!("{mood}-{number:06}");
+    assert_eq!(mark.len(), 11, "{mark}");
+    let mut component = std::fs::read(path("mood")).expect("the guests are built");
+    let windows = component.windows(BEFORE.len()).enumerate();
+    let found: Vec<usize> = windows.filter(|it| it.1 == BEFORE).map(|it| it.0).collect();
+    assert_eq!(found.len(), 1, "{found:?}");
+    let at = found[0] + BEFORE.len();
+    component[at..at + mark.len()].copy_from_slice(mark.as_bytes());
+    component
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -4,6 +4,7 @@
 //!
 //! Everything here speaks to Pillion from outside: over sockets, signals, files and its log.
 
+pub mod authority;
 pub mod client;
 pub mod frames;
 pub mod guests;
@@ -12,9 +13,11 @@ pub mod origin;
 pub mod peer;
 pub mod process;
 pub mod sidecar;
+pub mod tls;
 pub mod wait;
 pub mod wire;
 
+pub use authority::{Authority, Issued};
 pub use client::{Client, Protocol, Reply};
 pub use frames::{Frame, Frames};
 pub use http_body_util::BodyExt;

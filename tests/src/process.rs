@@ -75,6 +75,20 @@ pub fn resident_kib(pid: u32) -> u64 {
     line.and_then(|rest| rest.split_whitespace().next()).and_then(|n| n.parse().ok()).unwrap_or(0)
 }
 
+/// Descriptors the process has open.
+pub fn descriptors(pid: u32) -> usize {
+    entries(pid, "fd")
+}
+
+/// Threads of the process.
+pub fn threads(pid: u32) -> usize {
+    entries(pid, "task")
+}
+
+fn entries(pid: u32, of: &str) -> usize {
+    std::fs::read_dir(format!("/proc/{pid}/{of}")).map_or(0, Iterator::count)
+}
+
 /// Sockets the process has open.
 pub fn sockets(pid: u32) -> usize {
     let Ok(entries) = std::fs::read_dir(format!("/proc/{pid}/fd")) else { return 0 };

@@ -9,6 +9,7 @@ use crate::origin::Origin;
 use crate::process::{Running, binaries, resident_kib, target};
 use crate::wait::{until, within};
 use crate::wire::Wire;
+use bytes::Bytes;
 use serde_json::Value;
 use std::fmt::Write;
 use std::net::SocketAddr;
@@ -363,7 +364,7 @@ impl Sidecar {
     }
 
     /// `POST target` on a connection of its own.
-    pub async fn post(&self, target: &str, body: impl Into<bytes::Bytes>) -> Reply {
+    pub async fn post(&self, target: &str, body: impl Into<Bytes>) -> Reply {
         self.connect(Protocol::Http1).await.post(target, body).await
     }
 
@@ -372,19 +373,29 @@ impl Sidecar {
         self.admin_as("GET", target).await
     }
 
-    /// Any request to the admin listener.
+    /// Any request without a body to the admin listener.
     ///
     /// # Panics
     /// When there is no whole answer.
     pub async fn admin_as(&self, method: &str, target: &str) -> Reply {
+        let request = self.admin_request(method, target).body(crate::client::empty());
         let mut client = Client::connect(self.admin, Protocol::Http1).await;
-        let request = http::Request::builder()
-            .method(method)
-            .uri(target)
-            .header("host", self.admin.to_string())
-            .body(crate::client::empty())
-            .expect("the request is valid");
-        client.fetch(request).await
+        client.fetch(request.expect("the request is valid")).await
+    }
+
+    /// `POST target` with a body of this type to the admin listener.
+    ///
+    /// # Panics
+    /// When there is no whole answer.
+    pub async fn admin_post(&self, target: &str, kind: &str, body: impl Into<Bytes>) -> Reply {
+        let request = self.admin_request("POST", target).header("content-type", kind);
+        let request = request.body(crate::client::full(body)).expect("the request is valid");
+        Client::connect(self.admin, Protocol::Http1).await.fetch(request).await
+    }
+
+    fn admin_request(&self, method: &str, target: &str) -> http::request::Builder {
+        let host = self.admin.to_string();
+        http::Request::builder().method(method).uri(target).header("host", host)
     }
 
     /// `/status` of the admin listener.

@@ -8,6 +8,7 @@ const FIELDS: &[&str] = &[
     "listener",
     "route",
     "client",
+    "peer",
     "method",
     "authority",
     "path",

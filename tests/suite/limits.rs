@@ -231,6 +231,28 @@ async fn an_http2_header_list_is_limited() {
 }
 
 #[tokio::test]
+async fn an_answer_before_the_body_was_read_says_that_the_connection_closes() {
+    let origin = Origin::echo().await;
+    let replies = "config = { mood = \"repl\" }";
+    let routes = "match = { path_prefix = \"/known\" }";
+    let setup = Sidecar::new().origin(&origin).guest("mood", replies).route(routes);
+    let sidecar = setup.start().await;
+    for (path, status) in [("/known", 500), ("/unknown", 404)] {
+        let mut wire = sidecar.wire().await;
+        wire.send(format!("GET {path} HTTP/1.1\r\nhost: a\r\n\r\n")).await;
+        let answer = wire.response().await;
+        assert_eq!(answer.status(), status);
+        assert!(!answer.head.lists("connection", "close"), "{answer:?}");
+        let head = format!("POST {path} HTTP/1.1\r\nhost: a\r\ncontent-length: 4\r\n\r\n");
+        wire.send(head).await;
+        let answer = wire.response().await;
+        assert_eq!(answer.status(), status);
+        assert!(answer.head.lists("connection", "close"), "{answer:?}");
+        assert_eq!(wire.ended().await, Ending::Closed);
+    }
+}
+
+#[tokio::test]
 async fn a_connection_is_closed_in_order_after_its_last_request() {
     let origin = Origin::echo().await;
     let limits = "requests_per_connection = 3";

@@ -228,7 +228,7 @@ async fn a_shadow_that_traps_is_rolled_back_and_no_request_has_failed() {
 }
 
 /// Runs a verb against a sidecar; what it printed.
-async fn verb(sidecar: &Sidecar, arguments: &[&str]) -> String {
+pub(crate) async fn verb(sidecar: &Sidecar, arguments: &[&str]) -> String {
     let mut command = pillion_tests::sidecar::pillion();
     command.args(arguments).arg("--admin").arg(sidecar.admin.to_string());
     let output = tokio::task::spawn_blocking(move || command.output()).await;
@@ -245,9 +245,9 @@ async fn a_version_from_the_command_line_stays_until_the_file_changes() {
     let mut sidecar =
         Sidecar::new().origin(&origin).filter("version", &guest("version-a"), "").start().await;
     let version = async |sidecar: &Sidecar| sidecar.get("/").await.header("x-version").to_owned();
+    let next = guest("version-b");
     let steps = ["--steps", "canary 50%, full", "--version-name", "v2"];
-    let swap: Vec<&str> =
-        ["swap", "version", &guest("version-b")].into_iter().chain(steps).collect();
+    let swap: Vec<&str> = ["swap", "version", &next].into_iter().chain(steps).collect();
     verb(&sidecar, &swap).await;
     step(&sidecar, 1).await;
     verb(&sidecar, &["promote"]).await;
@@ -268,7 +268,8 @@ async fn a_version_from_the_command_line_stays_until_the_file_changes() {
 
     sidecar.edit("[runtime]", "[runtime]\ndrain_timeout = \"29s\"");
     until("the file to be in force", async || (version(&sidecar).await == "a").then_some(())).await;
-    assert_eq!(sidecar.status().await["in_force"], "file");
+    let in_force = async || sidecar.status().await["in_force"].clone();
+    until("that to be shown", async || (in_force().await == "file").then_some(())).await;
     sidecar.log.line("the configuration file has changed and takes the place of this").await;
     verb(&sidecar, &["rollback", "--generation", &generation]).await;
     assert_eq!(version(&sidecar).await, "b");

@@ -205,6 +205,11 @@ async fn each_verb_asks_for_one_thing() {
     assert_eq!((code, out.as_str()), (0, "rollout 3: step 2 of 3, canary 5% 5m\n"));
     assert_eq!(stage.asked(), [("POST /rollout/promote ".to_owned(), b"{}".to_vec())]);
 
+    let stage = Stage::playing(vec![Value::Null], (200, json!({ "done": true })));
+    let (code, out, err) = run(command(&stage, &place, &["unpin", "4f/ 1"])).await;
+    assert_eq!((code, out.as_str()), (0, "unpinned: it may be tried again\n"), "{err}");
+    assert_eq!(stage.asked(), [("DELETE /pinned/4f%2F%201 ".to_owned(), Vec::new())]);
+
     let (code, out, _) = run(command(&stage, &place, &["rollout"])).await;
     assert_eq!((code, out.as_str()), (0, "no rollout since the start; in force: file\n"));
     let stage = Stage::playing(vec![state("promoted", 2, "sound")], (200, Value::Null));

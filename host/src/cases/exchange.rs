@@ -68,7 +68,7 @@ impl<'p> Playing<'p> {
             _ => Protocol::Http11,
         };
         head.fields = fields_of(&request.headers);
-        forwarding::mark_request(head, request.client, &[]);
+        forwarding::mark_request(head, request.client, None, &[]);
         exchange.client = request.client;
         exchange.listener = Arc::from(request.listener.as_str());
         exchange.phase = Phase::RequestHead;

@@ -9,7 +9,7 @@ use crate::http::edit::{
     TRAILER_FIELDS_MAX, is_authority, is_host_owned, is_origin_form,
 };
 use crate::http::fields::{Fields, Name, is_token, is_value, trim};
-use crate::http::{RequestHead, ResponseHead, Scheme};
+use crate::http::{PeerIdentity, RequestHead, ResponseHead, Scheme};
 use http::Method;
 use std::any::Any;
 use std::net::{IpAddr, Ipv4Addr};
@@ -98,6 +98,8 @@ pub struct Exchange {
     pub trailers: Fields,
     /// The connection's peer, or what a trusted proxy said of it.
     pub client: IpAddr,
+    /// Who the connection's peer has proved to be, if it has.
+    pub peer: Option<Arc<PeerIdentity>>,
     /// Name of the listener.
     pub listener: Arc<str>,
     /// Name of the route.
@@ -126,6 +128,7 @@ impl Default for Exchange {
             response: ResponseHead::default(),
             trailers: Fields::default(),
             client: IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+            peer: None,
             listener: Arc::from(""),
             route: Arc::from(""),
             filter_time: Vec::new(),

@@ -63,6 +63,8 @@ enum Verb {
     Rollback(rollout::RollbackArguments),
     /// List the generations that can be returned to, and the versions that were found bad
     Generations(rollout::GenerationsArguments),
+    /// Let a version be tried again that was found bad
+    Unpin(rollout::UnpinArguments),
     /// Try everything out: an app, a sidecar before it, and commands to try
     Demo(demo::Arguments),
 }
@@ -88,6 +90,7 @@ pub fn main() -> ExitCode {
         Verb::Swap(arguments) => rollout::swap(&arguments),
         Verb::Rollout(arguments) => rollout::show(&arguments),
         Verb::Promote(arguments) => rollout::promote(&arguments),
+        Verb::Unpin(arguments) => rollout::unpin(&arguments),
         Verb::Rollback(arguments) => rollout::rollback(&arguments),
         Verb::Generations(arguments) => rollout::generations(&arguments),
         Verb::Demo(arguments) => demo::main(arguments),

@@ -2,8 +2,9 @@
 
 use super::{CONFIG_DEFAULT, say};
 use crate::config::{self, Candidate, Loaded};
-use crate::reload::{Loader, OnLoadFailure};
+use crate::reload::{Loader, OnLoadFailure, Problems};
 use crate::telemetry::Metrics;
+use crate::tls::Tls;
 use std::iter;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -14,7 +15,7 @@ pub(super) struct Arguments {
     /// The configuration file
     #[arg(value_name = "FILE", default_value = CONFIG_DEFAULT)]
     file: PathBuf,
-    /// Do not compile, load and configure the filters
+    /// Do not compile, load and configure the filters, nor read keys and certificates
     #[arg(long)]
     config_only: bool,
 }
@@ -33,7 +34,7 @@ pub(super) fn main(arguments: Arguments) -> anyhow::Result<ExitCode> {
     }
     let candidate = loaded.candidate();
     if !arguments.config_only {
-        let problems = load_filters(&loaded, candidate.as_ref())?;
+        let problems = load(&loaded, candidate.as_ref())?;
         if !problems.is_empty() {
             say(&problems.join("\n\n"))?;
             return Ok(ExitCode::FAILURE);
@@ -53,16 +54,19 @@ pub(super) fn main(arguments: Arguments) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// What keeps filters from being loaded, those of the candidate included; each problem once.
-fn load_filters(loaded: &Loaded, candidate: Option<&Candidate>) -> anyhow::Result<Vec<String>> {
+/// What keeps filters, keys and certificates from being loaded, those of the candidate included; each
+/// problem once.
+fn load(loaded: &Loaded, candidate: Option<&Candidate>) -> anyhow::Result<Vec<String>> {
     let mut loader = Loader::new(&loaded.config, Metrics::new(1, SystemTime::now()))?;
     let mut found = Vec::new();
     // What both have is in use until both are loaded, so that it is prepared once.
     let mut in_use = Vec::new();
     for loaded in iter::once(loaded).chain(candidate.map(|candidate| &candidate.loaded)) {
         // What the fail policy would let pass is a finding here.
-        match loader.load(loaded, OnLoadFailure::Refuse) {
-            Ok(filters) => in_use.push(filters),
+        let filters = loader.load(loaded, OnLoadFailure::Refuse);
+        let tls = Tls::build(loaded, None, loader.metrics()).map_err(Problems::from);
+        match Problems::both(filters, tls) {
+            Ok((filters, _)) => in_use.push(filters),
             Err(problems) => {
                 for problem in problems.iter().map(ToString::to_string) {
                     if !found.contains(&problem) {

@@ -23,6 +23,7 @@ use super::model::{
 use super::problems::{Context, Span};
 use super::reader::{TableReader, Text};
 use super::rollout;
+use super::tls;
 use super::upstream;
 use super::words::did_you_mean;
 
@@ -196,6 +197,7 @@ fn read_listener(
     let address = addresses.read(table);
     let trusted = table.texts("trusted_proxies");
     let trusted_proxies = trusted.iter().filter_map(|text| read_network(table, text)).collect();
+    let tls = tls::read::listener(table);
     let limits_table = table.table("limits");
     let limits = ListenerLimits::read(&limits_table);
     check_listener_limits(&limits_table, &limits);
@@ -217,7 +219,7 @@ fn read_listener(
     // A route that could not be read is reported; without it the others are of no use.
     let complete = routes.len() == route_tables.len();
     let name: Arc<str> = listener_name?.into();
-    complete.then_some(Listener { name, address: address?, trusted_proxies, limits, routes })
+    complete.then_some(Listener { name, address: address?, trusted_proxies, tls, limits, routes })
 }
 
 fn check_listener_limits(table: &TableReader<'_, '_>, limits: &ListenerLimits) {
@@ -264,8 +266,9 @@ fn read_route(
     }
     let upstream = table.name("upstream");
     let upstream = upstream.and_then(|name| upstreams.resolve(table.context, &name))?;
-    let matches::Match { hosts, path, methods, headers } = matching;
-    Some(Route { name: name.into(), hosts, path, methods, headers, chain, next_chain, upstream })
+    let matches::Match { hosts, path, methods, headers, peers } = matching;
+    let name = name.into();
+    Some(Route { name, hosts, path, methods, headers, peers, chain, next_chain, upstream })
 }
 
 fn read_chain(table: &TableReader<'_, '_>, filters: &mut References) -> Vec<usize> {
@@ -342,14 +345,32 @@ fn read_upstream(name: &Text, table: &TableReader<'_, '_>) -> Option<Upstream> {
         let help = "write host and port of each, as in `[\"127.0.0.1:3000\"]`";
         table.context.error(table.span_of("endpoints"), "`endpoints` is empty", help);
     }
-    let protocol = match table.choice("protocol") {
-        "h2c" => Protocol::Http2,
-        _ => Protocol::Http1,
-    };
+    let tls = tls::read::upstream(table, &endpoints);
+    let protocol = read_protocol(table);
     let policy = upstream::read::policy(table, protocol);
     let limits = UpstreamLimits::read(&table.table("limits"));
     let name: Arc<str> = name.value.as_str().into();
-    table.has("endpoints").then_some(Upstream { name, endpoints, protocol, policy, limits })
+    table.has("endpoints").then_some(Upstream { name, endpoints, protocol, tls, policy, limits })
+}
+
+fn read_protocol(table: &TableReader<'_, '_>) -> Protocol {
+    let word = table.choice("protocol");
+    let help = match (word, table.has("tls")) {
+        ("h2c", true) => Some("write `h2`: it is negotiated with TLS"),
+        ("h2", false) => Some("write `h2c` for HTTP/2 without TLS, or add the table `tls`"),
+        ("auto", false) => Some("write `http1` or `h2c`, or add the table `tls`"),
+        _ => None,
+    };
+    if let Some(help) = help {
+        let with = if table.has("tls") { "with" } else { "without" };
+        let message = format!("`{word}` is not spoken {with} TLS");
+        table.context.error(table.span_of("protocol"), message, help);
+    }
+    match word {
+        "h2c" | "h2" => Protocol::Http2,
+        "auto" => Protocol::Auto,
+        _ => Protocol::Http1,
+    }
 }
 
 fn read_endpoint(table: &TableReader<'_, '_>, text: &Text) -> Option<Endpoint> {

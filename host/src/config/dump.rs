@@ -17,6 +17,9 @@ use super::model::{
     Route, Runtime, Upstream,
 };
 use super::rollout::judge_limits;
+use super::tls::{
+    dump_listener as dump_listener_tls, dump_patterns, dump_upstream as dump_upstream_tls,
+};
 use super::words::join;
 use crate::rollout::Plan;
 use crate::units::{format_duration, micros};
@@ -129,20 +132,24 @@ fn dump_access_log(access_log: &AccessLog) -> Value {
 }
 
 fn dump_listener(config: &Config, listener: &Listener) -> Value {
-    let Listener { name, address, trusted_proxies, limits, routes } = listener;
+    let Listener { name, address, trusted_proxies, tls, limits, routes } = listener;
     let trusted: Vec<String> = trusted_proxies.iter().map(ToString::to_string).collect();
     let routes: Vec<Value> = routes.iter().map(|route| dump_route(config, route)).collect();
-    json!({
+    let mut value = json!({
         "name": &**name,
         "address": address.to_string(),
         "trusted_proxies": trusted,
         "limits": limits.dump(),
         "route": routes,
-    })
+    });
+    if let Some(tls) = tls {
+        value["tls"] = dump_listener_tls(tls);
+    }
+    value
 }
 
 fn dump_route(config: &Config, route: &Route) -> Value {
-    let Route { name, hosts, path, methods, headers, chain, next_chain, upstream } = route;
+    let Route { name, hosts, path, methods, headers, peers, chain, next_chain, upstream } = route;
     let mut matching = Map::new();
     if !hosts.is_empty() {
         let hosts = hosts.iter().map(|host| match host {
@@ -171,6 +178,9 @@ fn dump_route(config: &Config, route: &Route) -> Value {
         });
         matching.insert("headers".to_owned(), headers.collect());
     }
+    if !peers.is_empty() {
+        matching.insert("peer".to_owned(), dump_patterns(peers));
+    }
     // A name that was not given has a `/`, which no name in a file may have.
     let name = (!name.contains('/')).then_some(name);
     let mut value = json!({ "match": matching, "chain": config.filter_names(chain) });
@@ -187,14 +197,19 @@ fn dump_route(config: &Config, route: &Route) -> Value {
 }
 
 fn dump_upstream(upstream: &Upstream) -> Value {
-    let Upstream { name: _, endpoints, protocol, policy, limits } = upstream;
+    let Upstream { name: _, endpoints, protocol, tls, policy, limits } = upstream;
     let endpoints: Vec<String> = endpoints.iter().map(ToString::to_string).collect();
     let protocol = match protocol {
         Protocol::Http1 => "http1",
+        Protocol::Http2 if tls.is_some() => "h2",
         Protocol::Http2 => "h2c",
+        Protocol::Auto => "auto",
     };
     let mut value =
         json!({ "endpoints": endpoints, "protocol": protocol, "limits": limits.dump() });
+    if let Some(tls) = tls {
+        value["tls"] = dump_upstream_tls(tls);
+    }
     super::upstream::dump(policy, &mut value);
     value
 }

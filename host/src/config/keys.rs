@@ -12,10 +12,12 @@ pub(super) use self::filter::RATE_LIMIT;
 use super::limits::{
     CHAIN_FILTERS_MAX, CONNECTIONS, CompileLimits, DRAIN_TIMEOUT, ENDPOINTS_MAX, FILTERS_MAX,
     IGNORED_HEADERS_MAX, JudgeLimits, LISTENERS_MAX, ListenerLimits, MATCH_VALUES_MAX, Outlier,
-    ROUTES_MAX, SLOW_START, TRUSTED_PROXIES_MAX, UPSTREAMS_MAX, UpstreamLimits, WORKERS,
+    PEER_PATTERNS_MAX, ROUTES_MAX, SLOW_START, TRUSTED_PROXIES_MAX, UPSTREAMS_MAX, UpstreamLimits,
+    WORKERS,
 };
 use super::spec::Presence::{Optional, Required};
 use super::spec::{Key, Kind, Presence, Table};
+use super::tls::keys::{LISTENER_TLS, UPSTREAM_TLS};
 use super::upstream::keys::{HEALTH, RETRY};
 use crate::rollout::plan::STEPS_MAX;
 
@@ -230,6 +232,12 @@ const LISTENER: Table = Table {
              fields are believed. Without it: none.",
         ),
         key(
+            "tls",
+            Optional,
+            Kind::Table(&LISTENER_TLS),
+            "What the listener needs to speak TLS. Without it: it speaks HTTP alone.",
+        ),
+        key(
             "limits",
             Optional,
             Kind::Table(&ListenerLimits::TABLE),
@@ -313,6 +321,12 @@ const MATCH: Table = Table {
             "Fields the request has to have: a string is the exact value, `true` is any value, `{ \
              prefix = \"...\" }` is how it begins.",
         ),
+        key(
+            "peer",
+            Optional,
+            Kind::OneOrMany { max: PEER_PATTERNS_MAX },
+            "A name that the client's certificate has, as in `client_allow`; one of several.",
+        ),
     ],
 };
 
@@ -328,8 +342,15 @@ pub(super) const UPSTREAM: Table = Table {
         key(
             "protocol",
             Optional,
-            Kind::Choice { values: &["http1", "h2c"], default: Some("http1") },
-            "What they speak: `http1`, or `h2c` for HTTP/2 without TLS, which gRPC needs.",
+            Kind::Choice { values: &["http1", "h2c", "h2", "auto"], default: Some("http1") },
+            "What they speak: `http1`; HTTP/2, which gRPC needs, as `h2c` without TLS and `h2` with \
+             it; or, with TLS, what they choose (`auto`).",
+        ),
+        key(
+            "tls",
+            Optional,
+            Kind::Table(&UPSTREAM_TLS),
+            "How they are spoken to in TLS. Without it: they speak HTTP alone.",
         ),
         key(
             "balance",

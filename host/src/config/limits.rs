@@ -30,6 +30,10 @@ pub const LISTENERS_MAX: usize = 64;
 pub const ROUTES_MAX: usize = 1_000;
 /// Hosts, methods or fields that a route matches.
 pub const MATCH_VALUES_MAX: usize = 100;
+/// Certificates of a listener.
+pub const CERTIFICATES_MAX: usize = 64;
+/// Names of peers that a listener, a route or an upstream accepts.
+pub const PEER_PATTERNS_MAX: usize = 1_000;
 /// Networks that a listener trusts.
 pub const TRUSTED_PROXIES_MAX: usize = 1_000;
 /// Upstreams of a file.
@@ -179,6 +183,11 @@ limits! {
         trailer_fields: count = 32, 1 => 1_000;
         /// Time for a whole request head, an HTTP/2 preface, or an unfinished HTTP/2 header block.
         head_timeout: duration = s(5), ms(100) => m(5);
+        /// Time for a TLS handshake, from the first moment of a connection.
+        handshake_timeout: duration = s(5), ms(100) => m(5);
+        /// TLS handshakes in progress at once, per worker; beyond them the one that has waited
+        /// longest is given up.
+        handshakes_max: count = 512, 1 => 100_000;
         /// Time without a byte of a body, in either direction.
         body_idle_timeout: duration = s(30), ms(100) => h(24);
         /// Bytes per second that a body has to make on average, in either direction; 0 asks none.
@@ -219,6 +228,8 @@ limits! {
     UpstreamLimits {
         /// Time for a connection to be made.
         connect_timeout: duration = s(1), ms(1) => m(5);
+        /// Time for a TLS handshake.
+        handshake_timeout: duration = s(5), ms(1) => m(5);
         /// Time from the end of the request to the head of the answer.
         response_timeout: duration = s(15), ms(1) => h(1);
         /// Time without a byte of an answer's body.

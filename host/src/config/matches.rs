@@ -10,7 +10,9 @@ use toml::de::DeValue;
 use super::model::{HeaderMatch, HeaderValueMatch, HostMatch, PathMatch, Route};
 use super::problems::Span;
 use super::reader::{Node, TableReader, Text};
+use super::tls;
 use super::words::{did_you_mean, join};
+use crate::http::PeerPattern;
 
 /// The methods of RFC 9110 and RFC 5789, for suggestions.
 const METHODS: [&str; 9] =
@@ -22,13 +24,17 @@ pub(super) struct Match {
     pub(super) path: PathMatch,
     pub(super) methods: Vec<Method>,
     pub(super) headers: Vec<HeaderMatch>,
+    pub(super) peers: Vec<PeerPattern>,
 }
 
 /// Reads the table.
 pub(super) fn read(table: &TableReader<'_, '_>) -> Match {
     let hosts = table.texts("host");
     let methods = table.texts("method");
-    for (name, empty) in [("host", hosts.is_empty()), ("method", methods.is_empty())] {
+    let peers = table.texts("peer");
+    for (name, empty) in
+        [("host", hosts.is_empty()), ("method", methods.is_empty()), ("peer", peers.is_empty())]
+    {
         let list = table.node(name).and_then(|node| node.get_ref().as_array());
         if empty && list.is_some() {
             let message = format!("`{name}` is empty, so nothing would match");
@@ -40,6 +46,7 @@ pub(super) fn read(table: &TableReader<'_, '_>) -> Match {
         path: read_path(table),
         methods: methods.iter().filter_map(|method| read_method(table, method)).collect(),
         headers: read_headers(table),
+        peers: peers.iter().filter_map(|peer| tls::read::pattern(table, peer)).collect(),
     }
 }
 
@@ -226,7 +233,10 @@ fn covers(route: &Route, other: &Route) -> bool {
         let same = other.headers.iter().filter(|it| it.name == header.name);
         same.into_iter().any(|it| covers_value(&header.value, &it.value))
     });
-    hosts && methods && headers && covers_path(&route.path, &other.path)
+    let peers = route.peers.is_empty()
+        || !other.peers.is_empty()
+            && other.peers.iter().all(|peer| route.peers.iter().any(|it| it.covers(peer)));
+    hosts && methods && headers && peers && covers_path(&route.path, &other.path)
 }
 
 fn covers_host(host: &HostMatch, other: &HostMatch) -> bool {

@@ -27,6 +27,7 @@ mod rollout;
 mod schema;
 mod spec;
 mod syntax;
+pub mod tls;
 mod upstream;
 mod words;
 
@@ -47,11 +48,11 @@ pub use self::dump::REDACTED;
 pub use self::filters::BUILTIN_FILTERS;
 pub use self::keys::ADMIN_ADDRESS_DEFAULT;
 pub use self::limits::{
-    BODY_CHUNK_BYTES_MAX, Backoff, CHAIN_FILTERS_MAX, CONFIG_FILE_BYTES_MAX,
+    BODY_CHUNK_BYTES_MAX, Backoff, CERTIFICATES_MAX, CHAIN_FILTERS_MAX, CONFIG_FILE_BYTES_MAX,
     CONFIG_KEY_PATH_BYTES_MAX, CompileLimits, ENDPOINTS_MAX, FILTER_CONFIG_BYTES_MAX, FILTERS_MAX,
     FilterLimits, IGNORED_HEADERS_MAX, JudgeLimits, KvGrant, LISTENERS_MAX, LOG_LINE_BYTES_MAX,
     ListenerLimits, MATCH_VALUES_MAX, NAME_BYTES_MAX, NOTE_BYTES_MAX, NOTES_MAX, Outlier,
-    REFERENCED_FILE_BYTES_MAX, RETRY_CONDITIONS_MAX, ROUTES_MAX, RetryBudget,
+    PEER_PATTERNS_MAX, REFERENCED_FILE_BYTES_MAX, RETRY_CONDITIONS_MAX, ROUTES_MAX, RetryBudget,
     SOCKET_PATH_BYTES_MAX, TOKEN_CHARS_MAX, TOKEN_CHARS_MIN, TRUSTED_PROXIES_MAX, UPSTREAMS_MAX,
     UpstreamLimits, VERSION_BYTES_MAX,
 };
@@ -111,6 +112,15 @@ impl Loaded {
         self.locate(&path, format!("filter `{filter}` refuses its configuration: {place}{message}"))
     }
 
+    /// Those of keys and certificates, which change by themselves: such a change is one of the
+    /// generation, and none of what the file says.
+    pub fn key_files(&self) -> BTreeSet<PathBuf> {
+        let Config { listeners, upstreams, .. } = &self.config;
+        let listeners = listeners.iter().filter_map(|it| it.tls.as_ref()).flat_map(|it| it.files());
+        let upstreams = upstreams.iter().filter_map(|it| it.tls.as_ref()).flat_map(|it| it.files());
+        listeners.chain(upstreams).collect()
+    }
+
     /// Every file that this configuration was made from, components of filters and of their next
     /// versions included: those whose change calls for a new generation.
     pub fn files(&self) -> BTreeSet<PathBuf> {
@@ -121,6 +131,7 @@ impl Loaded {
             FilterSource::Builtin(_) | FilterSource::Uploaded(_) => None,
         });
         let mut files: BTreeSet<PathBuf> = components.collect();
+        files.extend(self.key_files());
         files.extend(self.referenced_files.iter().cloned());
         files.insert(self.config.source.clone());
         files

@@ -20,7 +20,9 @@ pub use self::filter::{
 };
 use super::dump::Secrets;
 use super::limits::{CompileLimits, ListenerLimits, UpstreamLimits};
+use super::tls::{ListenerTls, UpstreamTls};
 use super::upstream::Policy;
+use crate::http::PeerPattern;
 use crate::rollout::Plan;
 
 /// One configuration file, checked. Debug shows what `redacted` does.
@@ -161,6 +163,8 @@ pub struct Listener {
     pub address: SocketAddr,
     /// Peers whose `Forwarded` and `X-Forwarded-*` fields are believed.
     pub trusted_proxies: Vec<IpNet>,
+    /// What it needs to speak TLS; none: it does not.
+    pub tls: Option<ListenerTls>,
     /// Bounds on connections and requests.
     pub limits: ListenerLimits,
     /// In file order; the first that matches takes the request. At least one.
@@ -180,6 +184,8 @@ pub struct Route {
     pub methods: Vec<Method>,
     /// All of them have to match.
     pub headers: Vec<HeaderMatch>,
+    /// The client has to have proved one of these names; none given: any client.
+    pub peers: Vec<PeerPattern>,
     /// Indexes into `Config::filters`, in the order of the request hooks, each at most once.
     pub chain: Vec<usize>,
     /// The chain that is to take its place, written the same way.
@@ -284,6 +290,8 @@ pub struct Upstream {
     pub endpoints: Vec<Endpoint>,
     /// What its endpoints speak.
     pub protocol: Protocol,
+    /// How they are spoken to in TLS; none: without it.
+    pub tls: Option<UpstreamTls>,
     /// How they are chosen and guarded, and when requests are repeated.
     pub policy: Policy,
     /// Bounds on connections and answers.
@@ -314,6 +322,8 @@ impl fmt::Display for Endpoint {
 pub enum Protocol {
     /// HTTP/1.1.
     Http1,
-    /// HTTP/2 without TLS, by prior knowledge (`h2c`). gRPC needs it.
+    /// HTTP/2: by prior knowledge without TLS (`h2c`), negotiated with it (`h2`). gRPC needs it.
     Http2,
+    /// With TLS: what the endpoint chooses.
+    Auto,
 }

@@ -232,6 +232,19 @@ impl Fields {
         }
     }
 
+    /// Removes every line of `name`, and of what differs from it in `_` for `-` alone: some servers take
+    /// that for the same name.
+    pub fn remove_with_aliases(&mut self, name: Name<'_>) {
+        let name = name.as_bytes();
+        // Few names have the length, and mostly none has.
+        if self.lines.iter().any(|line| usize::from(line.name_length) == name.len()) {
+            let same = |one: u8, other: u8| one == other || (one, other) == (b'-', b'_');
+            self.retain(|found, _| {
+                found.len() != name.len() || !name.iter().zip(found).all(|(a, b)| same(*a, *b))
+            });
+        }
+    }
+
     /// Lines of `name`, and their bytes as HTTP/1 writes them.
     pub fn weight(&self, name: Name<'_>) -> (usize, usize) {
         let of_name = self.lines.iter().filter(|line| self.matches(line, name));

@@ -5,6 +5,7 @@
 
 use super::fields::{Fields, Name, trim};
 use super::head::{Protocol, RequestHead, ResponseHead};
+use super::peer::PeerIdentity;
 use ipnet::IpNet;
 use std::cell::RefCell;
 use std::io::Write;
@@ -14,6 +15,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 const DATE: Name<'static> = Name::known("date");
 const FORWARDED: Name<'static> = Name::known("forwarded");
 const VIA: Name<'static> = Name::known("via");
+const X_FORWARDED_CLIENT_CERT: Name<'static> = Name::known("x-forwarded-client-cert");
 const X_FORWARDED_FOR: Name<'static> = Name::known("x-forwarded-for");
 const X_FORWARDED_HOST: Name<'static> = Name::known("x-forwarded-host");
 const X_FORWARDED_PROTO: Name<'static> = Name::known("x-forwarded-proto");
@@ -42,9 +44,20 @@ pub fn client_address(peer: IpAddr, fields: &Fields, trusted: &[IpNet]) -> IpAdd
     client
 }
 
-/// Makes a request say how it came: what an untrusted peer claims goes, this hop is added.
-pub fn mark_request(head: &mut RequestHead, peer: IpAddr, trusted: &[IpNet]) {
+/// Makes a request say how it came: what an untrusted peer claims goes, this hop is added. What the
+/// peer has proved by a certificate is written down; what it claims of that itself is believed of
+/// nobody.
+pub fn mark_request(
+    head: &mut RequestHead,
+    peer: IpAddr,
+    identity: Option<&PeerIdentity>,
+    trusted: &[IpNet],
+) {
     let believed = is_trusted(peer, trusted);
+    head.fields.remove_with_aliases(X_FORWARDED_CLIENT_CERT);
+    if let Some(identity) = identity {
+        head.fields.append(X_FORWARDED_CLIENT_CERT, identity.forwarded().as_bytes());
+    }
     if !believed {
         head.fields.remove_all(&CLAIMS);
     }
@@ -223,7 +236,7 @@ fn with_date(take: impl FnOnce(&[u8])) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::http::Scheme;
+    use crate::http::{PeerNames, Scheme};
 
     #[test]
     fn an_address_has_its_usual_text() {
@@ -268,7 +281,7 @@ mod tests {
         ]);
         let peer = "192.0.2.7".parse().unwrap();
         assert_eq!(client_address(peer, &head.fields, &trusted()), peer);
-        mark_request(&mut head, peer, &trusted());
+        mark_request(&mut head, peer, None, &trusted());
         assert_eq!(value(&head.fields, "x-forwarded-for"), Some("192.0.2.7"));
         assert_eq!(value(&head.fields, "x-forwarded-proto"), Some("http"));
         assert_eq!(value(&head.fields, "x-forwarded-host"), Some("a.example:81"));
@@ -277,6 +290,25 @@ mod tests {
         let forwarded = "for=192.0.2.7;host=\"a.example:81\";proto=http";
         assert_eq!(value(&head.fields, "forwarded"), Some(forwarded));
         assert_eq!(value(&head.fields, "via"), Some("1.0 fred, 1.1 pillion"));
+    }
+
+    #[test]
+    fn only_what_was_proved_is_said_of_a_certificate() {
+        let names = PeerNames { hash: "00".to_owned(), ..PeerNames::default() };
+        let identity = PeerIdentity::new(names, None);
+        for (identity, expected) in [(None, None), (Some(&identity), Some("Hash=00"))] {
+            for peer in ["10.2.2.2", "192.0.2.7"] {
+                let mut head = request(&[
+                    ("x-forwarded-client-cert", "Hash=ff"),
+                    ("x-forwarded-client_cert", "Hash=ff"),
+                    ("x-forwarded-client-cert", "Hash=fe"),
+                ]);
+                mark_request(&mut head, peer.parse().unwrap(), identity, &trusted());
+                assert_eq!(value(&head.fields, "x-forwarded-client-cert"), expected, "{peer}");
+                assert_eq!(value(&head.fields, "x-forwarded-client_cert"), None, "{peer}");
+                assert!(head.fields.get_all(X_FORWARDED_CLIENT_CERT).count() <= 1);
+            }
+        }
     }
 
     #[test]
@@ -290,7 +322,7 @@ mod tests {
         let peer = "10.2.2.2".parse().unwrap();
         let client = client_address(peer, &head.fields, &trusted());
         assert_eq!(client, "203.0.113.9".parse::<IpAddr>().unwrap(), "the last untrusted one");
-        mark_request(&mut head, peer, &trusted());
+        mark_request(&mut head, peer, None, &trusted());
         let chain = "198.51.100.1, 203.0.113.9, 10.1.1.1, 10.2.2.2";
         assert_eq!(value(&head.fields, "x-forwarded-for"), Some(chain));
         assert_eq!(head.fields.get_all(X_FORWARDED_FOR).count(), 1);
@@ -321,7 +353,7 @@ mod tests {
     #[test]
     fn an_ipv6_peer_is_written_as_each_field_wants_it() {
         let mut head = RequestHead { scheme: Scheme::Https, ..RequestHead::default() };
-        mark_request(&mut head, "2001:db8::1".parse().unwrap(), &[]);
+        mark_request(&mut head, "2001:db8::1".parse().unwrap(), None, &[]);
         assert_eq!(value(&head.fields, "x-forwarded-for"), Some("2001:db8::1"));
         assert_eq!(value(&head.fields, "forwarded"), Some("for=\"[2001:db8::1]\";proto=https"));
         assert_eq!(value(&head.fields, "x-forwarded-host"), None);
@@ -331,7 +363,7 @@ mod tests {
     fn the_longest_authority_fits() {
         let mut head = RequestHead { authority: "a".repeat(261), ..RequestHead::default() };
         let peer = "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff".parse().unwrap();
-        mark_request(&mut head, peer, &[]);
+        mark_request(&mut head, peer, None, &[]);
         assert!(value(&head.fields, "forwarded").unwrap().ends_with("a\";proto=http"));
     }
 

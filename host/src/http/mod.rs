@@ -7,7 +7,9 @@ pub mod edit;
 pub mod fields;
 pub mod forwarding;
 pub mod head;
+pub mod peer;
 
 pub use body::{BodyError, Frame};
 pub use fields::{Fields, Name};
 pub use head::{BodyLength, Protocol, RequestHead, ResponseHead, Scheme};
+pub use peer::{PeerIdentity, PeerNames, PeerPattern};

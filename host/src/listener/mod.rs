@@ -1,6 +1,12 @@
-//! From a socket to connections: accepts, bounds their number, and starts a task for each.
+//! From a socket to connections: accepts, bounds their number, and starts a task for each, which begins
+//! with a TLS handshake where the listener speaks it (`tls`).
 //!
 //! Knows no routes and no filters.
+
+mod handshakes;
+mod tls;
+
+use self::handshakes::Handshakes;
 
 use crate::io::Stream;
 use crate::proxy::downstream::Downstream;
@@ -30,13 +36,16 @@ pub async fn run(
             return;
         }
     };
+    let handshakes = Rc::<Handshakes>::default();
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
             () = gate.closed() => return,
         };
         match accepted {
-            Ok((socket, peer)) => connection(&worker, &name, &gate, socket, peer.ip()),
+            Ok((socket, peer)) => {
+                connection(&worker, &name, &gate, &handshakes, socket, peer.ip());
+            }
             // The client was gone before its turn came.
             Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
             Err(error) => {
@@ -51,10 +60,12 @@ fn connection(
     worker: &Rc<Worker>,
     name: &Arc<str>,
     gate: &Rc<Gate>,
+    handshakes: &Rc<Handshakes>,
     socket: TcpStream,
     peer: std::net::IpAddr,
 ) {
-    let stats = worker.listener(name).map(|listener| listener.stats.clone());
+    let listener = worker.listener(name);
+    let stats = listener.as_ref().map(|listener| listener.stats.clone());
     let shared = worker.shared();
     if shared.connections.fetch_add(1, Relaxed) >= shared.connections_max {
         shared.connections.fetch_sub(1, Relaxed);
@@ -69,10 +80,25 @@ fn connection(
         stats.connection_accepted(worker.index());
     }
     let counted = worker.connection();
-    let downstream =
-        Downstream { worker: worker.clone(), listener: name.clone(), gate: gate.clone(), peer };
+    let (worker, name, gate) = (worker.clone(), name.clone(), gate.clone());
+    let mut downstream = Downstream { worker, listener: name, gate, peer, secured: None };
+    let Some(listener) = listener.filter(|listener| listener.tls.is_some()) else {
+        spawn_local(async move {
+            downstream.run(Stream::tcp(socket)).await;
+            drop(open);
+            drop(counted);
+        });
+        return;
+    };
+    let handshakes = handshakes.clone();
     spawn_local(async move {
-        downstream.run(Stream::tcp(socket)).await;
+        let secured = tls::secure(&listener, &downstream, &handshakes, socket).await;
+        // The handshake was of the generation that was in force; requests are of theirs.
+        drop(listener);
+        if let Some((stream, secured)) = secured {
+            downstream.secured = Some(secured);
+            downstream.run(stream).await;
+        }
         drop(open);
         drop(counted);
     });

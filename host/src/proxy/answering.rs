@@ -8,6 +8,7 @@ use super::reply::Fault;
 use crate::http::{BodyLength, RequestHead, ResponseHead};
 use crate::http1::{self, ReadError, Reader};
 use crate::http2::{self, RequestError};
+use crate::io::tls::is_alert;
 use std::task::{Context, Poll, ready};
 
 /// Where an answer is awaited.
@@ -84,6 +85,7 @@ fn fault_of_read(error: &ReadError) -> Fault {
         }
         ReadError::Head(_) | ReadError::BodyUnread => Fault::UpstreamMalformed,
         ReadError::Truncated => Fault::UpstreamIncomplete,
+        ReadError::Io(error) if is_alert(error) => Fault::UpstreamAlert,
         ReadError::Closed | ReadError::Io(_) => Fault::UpstreamReset,
     }
 }
@@ -94,6 +96,7 @@ pub(super) fn fault_of_request(error: &RequestError) -> Fault {
             Fault::UpstreamHeadTooLarge
         }
         RequestError::Head(_) | RequestError::Protocol(_) => Fault::UpstreamMalformed,
+        RequestError::Io(error) if is_alert(error) => Fault::UpstreamAlert,
         RequestError::Unprocessed | RequestError::Reset(_) | RequestError::Io(_) => {
             Fault::UpstreamReset
         }

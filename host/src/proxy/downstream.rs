@@ -10,7 +10,7 @@ use super::route::Listener;
 use super::service::{self, Request};
 use super::timer::Timer;
 use crate::chain::Exchange;
-use crate::http::{Frame, Scheme};
+use crate::http::{Frame, PeerIdentity, Scheme};
 use crate::http1::{self, HeadError, Opening, ReadError, Reader, RequestFraming, Writer};
 use crate::http2::{self, AcceptError};
 use crate::io::Stream;
@@ -39,6 +39,17 @@ pub struct Downstream {
     pub gate: Rc<Gate>,
     /// The client's end.
     pub peer: IpAddr,
+    /// None: the connection is not secured.
+    pub secured: Option<Secured>,
+}
+
+/// What a TLS handshake has settled.
+#[derive(Debug, Default)]
+pub struct Secured {
+    /// Who the client is, if it has shown a certificate.
+    pub peer: Option<Arc<PeerIdentity>>,
+    /// What the two have agreed to speak; none: the first bytes show it.
+    pub protocol: Option<Opening>,
 }
 
 impl Downstream {
@@ -50,7 +61,11 @@ impl Downstream {
         if !matches!(self.first_byte(&mut reader, &mut timer, &listener).await, Some(true)) {
             return;
         }
-        let opening = poll_fn(|cx| reader.poll_opening(cx));
+        let agreed = self.secured.as_ref().and_then(|secured| secured.protocol);
+        let opening = poll_fn(|cx| match agreed {
+            Some(opening) => Poll::Ready(Ok(opening)),
+            None => reader.poll_opening(cx),
+        });
         match timer.within(listener.limits.head_timeout, opening).await {
             Ok(Ok(Opening::Http2)) => {
                 stream.unread(reader.take_buffered());
@@ -129,14 +144,23 @@ impl Downstream {
         keep_alive: &mut bool,
         timers: &mut Timers,
     ) {
-        exchange.request.scheme = Scheme::Http;
+        exchange.request.scheme = self.scheme();
         let request = Request {
             peer: self.peer,
+            identity: self.identity(),
             length: framing.body,
             body: Source::Http1(reader),
             responder: Responder::Http1 { writer, keep_alive, gate: &self.gate },
         };
         service::serve(listener, exchange, request, timers, &self.worker.record()).await;
+    }
+
+    fn scheme(&self) -> Scheme {
+        if self.secured.is_some() { Scheme::Https } else { Scheme::Http }
+    }
+
+    fn identity(&self) -> Option<&Arc<PeerIdentity>> {
+        self.secured.as_ref()?.peer.as_ref()
     }
 
     /// Answers a request whose head was refused, and counts it.
@@ -150,6 +174,7 @@ impl Downstream {
         // What stands in the head is not to be trusted, not even its method.
         exchange.clear();
         exchange.client = self.peer;
+        exchange.peer = self.identity().cloned();
         exchange.listener = listener.name.clone();
         let mut keep_alive = false;
         let mut responder =
@@ -178,9 +203,9 @@ impl Downstream {
 
     async fn http2(self, stream: Stream, listener: &Listener) {
         let limits = listener.http2_limits.clone();
-        let mut connection = match http2::Connection::handshake(stream, limits).await {
+        let mut connection = match http2::Connection::handshake(stream.clone(), limits).await {
             Ok(connection) => connection,
-            Err(error) => return log_end(&listener.name, &error),
+            Err(error) => return end_badly(&listener.name, &stream, &error),
         };
         let this = Rc::new(self);
         let mut closed = pin!(this.gate.closed());
@@ -202,6 +227,7 @@ impl Downstream {
                 }
                 Some(Err(AcceptError::Request(error))) => {
                     exchange.client = this.peer;
+                    exchange.peer = this.identity().cloned();
                     exchange.listener = listener.name.clone();
                     let fault = fault_of_status(error.status());
                     exchange.response.status = fault.row().status;
@@ -209,7 +235,7 @@ impl Downstream {
                     record.unrouted(listener, &mut exchange, fault, true, Instant::now());
                 }
                 Some(Err(AcceptError::Connection(error))) => {
-                    return log_end(&listener.name, &error);
+                    return end_badly(&listener.name, &stream, &error);
                 }
                 None => return,
             }
@@ -221,9 +247,10 @@ impl Downstream {
         let Some(listener) = self.worker.listener(&self.listener) else {
             return responder.reset(http2::Reason::REFUSED_STREAM);
         };
-        exchange.request.scheme = Scheme::Http;
+        exchange.request.scheme = self.scheme();
         let request = Request {
             peer: self.peer,
+            identity: self.identity(),
             length,
             body: Source::Http2(body),
             responder: Responder::Http2(responder),
@@ -248,7 +275,9 @@ async fn linger(stream: &Stream, mut reader: Reader, timer: &mut Timer) {
     let _ = timer.within(LINGER_TIMEOUT, unread).await;
 }
 
-fn log_end(listener: &str, error: &http2::ConnectionError) {
+/// What was to be said to the client on HTTP/2 is said.
+fn end_badly(listener: &str, stream: &Stream, error: &http2::ConnectionError) {
+    stream.say_goodbye();
     tracing::debug!(listener, error = %error, "A downstream HTTP/2 connection ended.");
 }
 

@@ -37,6 +37,14 @@ impl Source<'_> {
         }
     }
 
+    /// Is there more to come before the connection can carry another message? Never in HTTP/2.
+    pub fn is_unread(&self) -> bool {
+        match self {
+            Source::Http1(reader) => !reader.body_done(),
+            Source::None | Source::Local(_) | Source::Http2(_) => false,
+        }
+    }
+
     /// HTTP/1: ready when the peer has closed its side, once the body is read. Never ready once the
     /// peer has sent more instead, or in HTTP/2, where the writing end hears of it.
     pub fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<()> {

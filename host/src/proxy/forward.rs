@@ -249,5 +249,8 @@ fn fault_of_lend(error: LendError) -> Fault {
         LendError::TimedOut => Fault::UpstreamConnectTimeout,
         LendError::Unreachable => Fault::UpstreamUnreachable,
         LendError::Handshake => Fault::UpstreamReset,
+        LendError::Certificate => Fault::UpstreamCertificate,
+        LendError::Tls => Fault::UpstreamTls,
+        LendError::Alert => Fault::UpstreamAlert,
     }
 }

@@ -145,6 +145,9 @@ pub(super) fn is_upstreams(fault: Fault) -> bool {
         | Fault::UpstreamRefused
         | Fault::UpstreamConnectTimeout
         | Fault::UpstreamUnreachable
+        | Fault::UpstreamCertificate
+        | Fault::UpstreamTls
+        | Fault::UpstreamAlert
         | Fault::UpstreamReset
         | Fault::UpstreamResponseTimeout
         | Fault::UpstreamIdleTimeout

@@ -43,6 +43,12 @@ pub enum Fault {
     UpstreamConnectTimeout,
     /// The endpoint's address could not be reached.
     UpstreamUnreachable,
+    /// The upstream's certificate is not to be believed.
+    UpstreamCertificate,
+    /// No TLS session with the upstream could be begun.
+    UpstreamTls,
+    /// The upstream refused the TLS session with an alert.
+    UpstreamAlert,
     /// The upstream closed or reset before its answer.
     UpstreamReset,
     /// No answer head within `response_timeout`.
@@ -88,7 +94,7 @@ pub struct Row {
 
 impl Fault {
     /// Every fault.
-    pub const ALL: [Fault; 29] = [
+    pub const ALL: [Fault; 32] = [
         Fault::RequestMalformed,
         Fault::TargetTooLong,
         Fault::RequestHeadTooLarge,
@@ -105,6 +111,9 @@ impl Fault {
         Fault::UpstreamRefused,
         Fault::UpstreamConnectTimeout,
         Fault::UpstreamUnreachable,
+        Fault::UpstreamCertificate,
+        Fault::UpstreamTls,
+        Fault::UpstreamAlert,
         Fault::UpstreamReset,
         Fault::UpstreamResponseTimeout,
         Fault::UpstreamIdleTimeout,
@@ -175,6 +184,15 @@ impl Fault {
             ),
             Fault::UpstreamUnreachable => {
                 keeps(502, "destination_ip_unroutable", "The upstream cannot be reached.")
+            }
+            Fault::UpstreamCertificate => {
+                keeps(502, "tls_certificate_error", "The upstream's certificate is not accepted.")
+            }
+            Fault::UpstreamTls => {
+                keeps(502, "tls_protocol_error", "The upstream does not speak TLS as expected.")
+            }
+            Fault::UpstreamAlert => {
+                keeps(502, "tls_alert_received", "The upstream refused the TLS session.")
             }
             Fault::UpstreamReset => {
                 keeps(502, "connection_terminated", "The upstream closed the connection.")

@@ -3,12 +3,13 @@
 
 use crate::chain::{Chain, Exchange, Members};
 use crate::config::{self, ListenerLimits};
-use crate::http::{Name, RequestHead, ResponseHead};
+use crate::http::{Name, PeerIdentity, RequestHead, ResponseHead};
 use crate::http1::HeadLimits;
 use crate::http2::Http2Limits;
 use crate::rollout::{Arm, Choice};
 use crate::shadow::Recorder;
 use crate::telemetry::{ListenerStats, RouteStats};
+use crate::tls::Terminator;
 use crate::upstream::Upstream;
 use http::HeaderName;
 use ipnet::IpNet;
@@ -23,6 +24,8 @@ pub struct Listener {
     pub generation: u64,
     /// Peers that are believed about clients.
     pub trusted_proxies: Vec<IpNet>,
+    /// None: it does not speak TLS.
+    pub tls: Option<Arc<Terminator>>,
     /// Bounds on connections and requests.
     pub limits: ListenerLimits,
     /// Of requests.
@@ -99,13 +102,13 @@ impl Way {
 }
 
 impl Listener {
-    /// The route that takes the request.
-    pub fn route(&self, head: &RequestHead) -> Option<&Route> {
-        self.routes.iter().find(|route| matches(&route.config, head))
+    /// The route that takes the request of a client that has proved to be `peer`.
+    pub fn route(&self, head: &RequestHead, peer: Option<&PeerIdentity>) -> Option<&Route> {
+        self.routes.iter().find(|route| matches(&route.config, head, peer))
     }
 }
 
-fn matches(route: &config::Route, head: &RequestHead) -> bool {
+fn matches(route: &config::Route, head: &RequestHead, peer: Option<&PeerIdentity>) -> bool {
     route.path.matches(head.path())
         && (route.methods.is_empty() || route.methods.contains(&head.method))
         && (route.hosts.is_empty() || {
@@ -117,6 +120,8 @@ fn matches(route: &config::Route, head: &RequestHead) -> bool {
                 head.fields.get_all(name).any(|value| expected.value.matches(value))
             })
         })
+        && (route.peers.is_empty()
+            || peer.is_some_and(|peer| route.peers.iter().any(|expected| expected.matches(peer))))
 }
 
 /// The host of an authority, without its port.
@@ -132,6 +137,7 @@ fn host_of(authority: &str) -> &str {
 mod tests {
     use super::*;
     use crate::config::{HeaderMatch, HeaderValueMatch, HostMatch, PathMatch};
+    use crate::http::{PeerNames, PeerPattern};
     use http::{HeaderName, Method};
 
     fn any() -> config::Route {
@@ -141,6 +147,7 @@ mod tests {
             path: PathMatch::Any,
             methods: Vec::new(),
             headers: Vec::new(),
+            peers: Vec::new(),
             chain: Vec::new(),
             next_chain: None,
             upstream: 0,
@@ -154,17 +161,17 @@ mod tests {
     #[test]
     fn the_query_does_not_count() {
         let route = config::Route { path: PathMatch::Exact("/a".into()), ..any() };
-        assert!(matches(&route, &request("/a?b=/c", "h")));
-        assert!(!matches(&route, &request("/a/b", "h")));
+        assert!(matches(&route, &request("/a?b=/c", "h"), None));
+        assert!(!matches(&route, &request("/a/b", "h"), None));
     }
 
     #[test]
     fn a_host_is_compared_without_case_and_port() {
         let route = config::Route { hosts: vec![HostMatch::Exact("a.example".into())], ..any() };
         for good in ["a.example", "A.Example:80", "a.example:"] {
-            assert!(matches(&route, &request("/", good)), "{good}");
+            assert!(matches(&route, &request("/", good), None), "{good}");
         }
-        assert!(!matches(&route, &request("/", "b.example")));
+        assert!(!matches(&route, &request("/", "b.example"), None));
         assert_eq!(host_of("[::1]:80"), "[::1]");
         assert_eq!(host_of("[::1]"), "[::1]");
     }
@@ -183,12 +190,26 @@ mod tests {
         };
         let mut head = request("/", "h");
         head.fields.append(Name::known("x-a"), b"");
-        assert!(!matches(&route, &head));
+        assert!(!matches(&route, &head, None));
         head.fields.append(Name::known("x-b"), b"w");
-        assert!(!matches(&route, &head));
+        assert!(!matches(&route, &head, None));
         head.fields.append(Name::known("x-b"), b"v1");
-        assert!(matches(&route, &head), "one line of several is enough");
+        assert!(matches(&route, &head, None), "one line of several is enough");
         head.method = Method::PUT;
-        assert!(!matches(&route, &head));
+        assert!(!matches(&route, &head, None));
+    }
+
+    #[test]
+    fn a_peer_has_to_have_proved_its_name() {
+        let pattern = PeerPattern::parse("spiffe://t/ns/*").unwrap();
+        let route = config::Route { peers: vec![pattern], ..any() };
+        let peer = |uri: &str| {
+            let names = PeerNames { uris: vec![uri.to_owned()], ..PeerNames::default() };
+            PeerIdentity::new(names, None)
+        };
+        let head = request("/", "h");
+        assert!(matches(&route, &head, Some(&peer("spiffe://t/ns/a"))));
+        assert!(!matches(&route, &head, Some(&peer("spiffe://u/ns/a"))));
+        assert!(!matches(&route, &head, None));
     }
 }

@@ -13,15 +13,18 @@ use super::reply::Fault;
 use super::respond::{deliver, fault_head, replace, replace_by_fault};
 use super::route::Listener;
 use crate::chain::{Direction, Exchange, Progress, Verdict};
-use crate::http::{BodyLength, forwarding};
+use crate::http::{BodyLength, PeerIdentity, forwarding};
 use std::future::poll_fn;
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::Instant;
 
 /// A request whose head is complete and in the exchange.
 pub struct Request<'c> {
     /// Who sent it: the connection's peer.
     pub peer: IpAddr,
+    /// Who that has proved to be.
+    pub identity: Option<&'c Arc<PeerIdentity>>,
     /// How long its body is.
     pub length: BodyLength,
     /// Its body.
@@ -39,14 +42,17 @@ pub async fn serve(
     timers: &mut Timers,
     record: &Record<'_>,
 ) {
-    let Request { peer, length, mut body, mut responder } = request;
+    let Request { peer, identity, length, mut body, mut responder } = request;
     let started = Instant::now();
     exchange.client =
         forwarding::client_address(peer, &exchange.request.fields, &listener.trusted_proxies);
     exchange.listener = listener.name.clone();
-    forwarding::mark_request(&mut exchange.request, peer, &listener.trusted_proxies);
+    exchange.peer = identity.cloned();
+    let identity = identity.map(|identity| &**identity);
+    forwarding::mark_request(&mut exchange.request, peer, identity, &listener.trusted_proxies);
 
-    let Some(route) = listener.route(&exchange.request) else {
+    let Some(route) = listener.route(&exchange.request, identity) else {
+        responder.closes(body.is_unread());
         let sent = refuse(exchange, Fault::NoRoute, &mut responder).await;
         return record.unrouted(listener, exchange, Fault::NoRoute, sent, started);
     };
@@ -67,7 +73,11 @@ pub async fn serve(
     };
     let error = match forwarded {
         Ok(()) => None,
-        Err(stop) => answer(&flow, stop, &mut responder, timers).await,
+        Err(stop) => {
+            // Nobody reads the rest of the request: the answer says that the connection ends.
+            responder.closes(body.is_unread());
+            answer(&flow, stop, &mut responder, timers).await
+        }
     };
     record.end(flow, error, active);
 }

@@ -75,11 +75,12 @@ fn listener(filters: Vec<Scripted>, address: SocketAddr) -> (Listener, Records) 
     let limits = UpstreamLimits::default();
     let (name, protocol) = ("app".into(), config::Protocol::Http1);
     let policy = config::Policy::default();
-    let upstream = config::Upstream { name, endpoints: Vec::new(), protocol, policy, limits };
+    let upstream =
+        config::Upstream { name, endpoints: Vec::new(), protocol, tls: None, policy, limits };
     let stats = metrics.upstream("app");
     let state = States::default().of(&upstream.name, &[address], &stats);
     let endpoints = Endpoints::default();
-    let upstream = Upstream::new(&upstream, &[address], &endpoints, state, stats, 0);
+    let upstream = Upstream::new(&upstream, &[address], None, &endpoints, state, stats, 0);
     let (recorder, records) = recorder();
     let route = Route {
         config: config::Route {
@@ -88,6 +89,7 @@ fn listener(filters: Vec<Scripted>, address: SocketAddr) -> (Listener, Records) 
             path: PathMatch::Any,
             methods: Vec::new(),
             headers: Vec::new(),
+            peers: Vec::new(),
             chain: Vec::new(),
             next_chain: None,
             upstream: 0,
@@ -103,6 +105,7 @@ fn listener(filters: Vec<Scripted>, address: SocketAddr) -> (Listener, Records) 
         name: "inbound".into(),
         generation: 1,
         trusted_proxies: Vec::new(),
+        tls: None,
         head_limits: HeadLimits {
             bytes: limits.head_bytes,
             fields: limits.head_fields,
@@ -139,6 +142,7 @@ async fn exchange(
         let (mut keep_alive, gate) = (false, Gate::default());
         let request = Request {
             peer: IpAddr::V4(Ipv4Addr::LOCALHOST),
+            identity: None,
             length: framing.body,
             body: Source::Http1(&mut reader),
             responder: Responder::Http1 {

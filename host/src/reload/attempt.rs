@@ -12,10 +12,14 @@ use super::rollouts::TICK;
 use super::thread::{RELEASE_PAUSES, Reload, Retired};
 use super::{Attempt, Cause, OnLoadFailure, Outcome, Refused, lock};
 use crate::config::{self, Loaded};
-use crate::rollout::control::{GenerationStatus, Pinned, Progress, RolloutId, RolloutStatus};
+use crate::rollout::control::{
+    GenerationStatus, Origin, Pinned, Progress, RolloutId, RolloutStatus,
+};
 use crate::rollout::store::{FullRecord, InProgress};
 use crate::shutdown::Stage;
 use crate::snapshot::Snapshot;
+use crate::tls::Tls;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::mpsc::RecvTimeoutError;
 use std::time::{Instant, SystemTime};
@@ -30,20 +34,21 @@ impl Reload {
             return Err(Refused::Stopping);
         }
         let over_the_file = self.full.on_top.is_some() || self.full.returned;
-        if self.seen.hash() == self.source && (over_the_file || self.rollout.is_some()) {
+        if self.seen.hash(&self.keys) == self.source && (over_the_file || self.rollout.is_some()) {
             return self.publish_again(cause, started);
         }
         let loaded = config::load(&self.path, HELP_UNREADABLE)
             .map_err(|problems| Refused::Problems(problems.into()))?;
-        let (files, warnings) = (loaded.files(), loaded.warnings.clone());
+        let (files, keys, warnings) = (loaded.files(), loaded.key_files(), loaded.warnings.clone());
         self.compile_ahead(&loaded);
         let wanted = Wanted::of(loaded, &mut self.loader, self.history.state());
         let running = self.shared.snapshot.load_full();
         let built = self.build(&wanted, &running);
         // A file that failed is watched too: saving it may be what is missing.
-        self.files = files;
+        (self.files, self.keys) = (files, keys);
         if built.is_err() {
             self.files.insert(running.config.source.clone());
+            self.follow_keys();
         }
         self.seen.complete(&self.loader.take_files_read(), &self.files);
         let (built, _tried) = match built {
@@ -61,7 +66,7 @@ impl Reload {
         self.tell_dropped();
         let Wanted { full, trial, identity } = wanted;
         self.full = full;
-        self.source = self.seen.hash();
+        self.source = self.seen.hash(&self.keys);
         let snapshot = self.put_in_force(built, cause, started);
         self.history.update(|state| {
             // Another `next` than the one that was promoted.
@@ -105,12 +110,15 @@ impl Reload {
         Problems::both(built, tried)
     }
 
-    /// What is in force once more, since the files are as they were: with the names of endpoints
-    /// looked up anew.
+    /// What is in force once more, since what the file says is as it was: with the names of endpoints
+    /// looked up anew, and keys and certificates as they are now.
     fn publish_again(&mut self, cause: Cause, started: Instant) -> Outcome {
         let running = self.shared.snapshot.load_full();
         let mut staged = Staged::of(&running, running.candidate.clone());
         staged.addresses = resolve(&running.config.upstreams);
+        let loaded = &self.full.loaded;
+        let tls = Tls::build(loaded, Some(&running.tls), self.loader.metrics());
+        staged.tls = tls.map_err(|problems| Refused::Problems(problems.into()))?;
         let (now, workers) = ((&*running, &self.listening), self.loader.workers());
         let built = build::staged(now, staged, workers, &self.full.loaded);
         let built = built.map_err(Refused::Problems)?;
@@ -119,6 +127,14 @@ impl Reload {
             self.remember(&snapshot, cause);
         }
         Ok(snapshot.generation)
+    }
+
+    /// The keys of what is in force are watched, whether the file in place names them or not.
+    pub(super) fn follow_keys(&mut self) {
+        let keys = self.full.loaded.key_files();
+        self.files.extend(keys.iter().cloned());
+        self.keys.extend(keys);
+        self.seen.complete(&BTreeMap::new(), &self.files);
     }
 
     /// One pointer store; what was in force is freed when its last request ends.
@@ -137,6 +153,7 @@ impl Reload {
         self.shared.snapshot.store(snapshot.clone());
         self.retired.push(Retired::new(&running));
         self.pause = RELEASE_PAUSES[0];
+        self.stir();
         self.published(&snapshot, cause, started);
         snapshot
     }
@@ -145,6 +162,7 @@ impl Reload {
         let generation = snapshot.generation;
         snapshot.filters.iter().flatten().for_each(|filter| filter.put_in_force());
         self.shared.metrics.process().set_generation(generation);
+        snapshot.tls.published();
         self.shared.published.send_replace(generation);
         tracing::info!(
             generation,
@@ -158,6 +176,8 @@ impl Reload {
     pub(super) fn remember(&mut self, snapshot: &Snapshot, cause: Cause) {
         let config_path = self.file();
         let record = self.full.record(snapshot, cause.name(), config_path, self.source);
+        // Before it is on disk, which takes a moment.
+        lock(&self.state.shown).in_force = self.in_force(&record);
         self.history.keep(record, &self.full.loaded);
         self.show_history();
     }
@@ -239,19 +259,16 @@ impl Reload {
         let mut all = lock(&self.state.shown);
         all.generations = generations.map(shown).collect();
         all.pinned = state.pinned.iter().map(Pinned::from).collect();
-        all.in_force = self.in_force();
         all.plan = self.full.loaded.config.rollout.plan.clone();
         all.state_dir = self.history.directory();
         all.unkept = self.history.fault();
     }
 
-    /// Who is in force, in words.
-    fn in_force(&self) -> String {
-        use crate::rollout::control::Origin;
-        let Some(last) = self.history.state().last_full() else { return "file".to_owned() };
-        let generation = last.generation;
+    /// Who is in force, in words; `last` is the full generation that is.
+    fn in_force(&self, last: &FullRecord) -> String {
+        let FullRecord { generation, cause, .. } = last;
         match &self.full.on_top {
-            _ if self.full.returned && last.cause == Cause::Rollback.name() => {
+            _ if self.full.returned && cause == Cause::Rollback.name() => {
                 format!("rollback: generation {generation} over the file")
             }
             Some(on_top) if on_top.by == Origin::File => "file: its next is promoted".to_owned(),

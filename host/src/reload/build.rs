@@ -1,4 +1,4 @@
-//! One generation, built whole or not at all: filters, addresses, sockets, then a part for each
+//! One generation, built whole or not at all: filters, keys, addresses, sockets, then a part for each
 //! worker. Nothing that is running is touched.
 
 use super::filters::{Loader, OnLoadFailure, located};
@@ -8,6 +8,7 @@ use super::resolve::resolve;
 use super::sockets::{self, Listening};
 use crate::config::{Config, Loaded};
 use crate::snapshot::{Candidate, Snapshot, WorkerPart};
+use crate::tls::Tls;
 use crate::wasm::{Prepared, WasmFilter};
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -55,12 +56,15 @@ fn assemble(
     let none = Listening::new();
     let listening = running.map_or(&none, |(_, listening)| listening);
     let opened = sockets::open(loaded, listening, workers);
-    let (filters, opened) = Problems::both(filters, opened)?;
     let before = running.map(|(running, _)| running);
+    let tls = Tls::build(loaded, before.map(|it| &it.tls), loader.metrics());
+    let opened = Problems::both(opened, tls.map_err(Problems::from));
+    let (filters, (opened, tls)) = Problems::both(filters, opened)?;
     let config = Arc::new(loaded.config.clone());
     let mut bare = Snapshot::new(generation, config, filters, Vec::new(), None);
     let instances = instances(&bare, before, workers, loaded)?;
     bare.addresses = resolve(&loaded.config.upstreams);
+    bare.tls = tls;
     let (listening, sockets) = opened.listen(workers).map_err(|error| {
         Problems::from(loaded.locate("listener", format!("failed to listen: {error}")))
     })?;
@@ -78,6 +82,7 @@ pub(super) struct Staged {
     pub(super) config: Arc<Config>,
     pub(super) filters: Filters,
     pub(super) addresses: Vec<Vec<SocketAddr>>,
+    pub(super) tls: Tls,
     pub(super) candidate: Option<Candidate>,
 }
 
@@ -88,6 +93,7 @@ impl Staged {
             config: running.config.clone(),
             filters: running.filters.clone(),
             addresses: running.addresses.clone(),
+            tls: running.tls.clone(),
             candidate,
         }
     }
@@ -101,8 +107,9 @@ pub(super) fn staged(
     workers: usize,
     loaded: &Loaded,
 ) -> Result<Built, Problems> {
-    let Staged { config, filters, addresses, candidate } = staged;
-    let bare = Snapshot::new(running.generation + 1, config, filters, addresses, candidate);
+    let Staged { config, filters, addresses, tls, candidate } = staged;
+    let mut bare = Snapshot::new(running.generation + 1, config, filters, addresses, candidate);
+    bare.tls = tls;
     let instances = instances(&bare, Some(running), workers, loaded)?;
     let parts = instances.into_iter().map(|filters| WorkerPart { filters, sockets: Vec::new() });
     let snapshot = bare.with_parts(parts.collect());

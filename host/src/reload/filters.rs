@@ -57,6 +57,11 @@ struct Told {
 }
 
 impl Loader {
+    /// Where what is loaded is counted.
+    pub fn metrics(&self) -> &Arc<Metrics> {
+        &self.metrics
+    }
+
     /// With the cache where `config` has it.
     pub fn new(config: &config::Config, metrics: Arc<Metrics>) -> Result<Self, CacheError> {
         let config::CompileLimits { time, memory } = config.runtime.compile;

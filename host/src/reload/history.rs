@@ -44,7 +44,7 @@ impl History {
             Err(error) => {
                 let why = chain(&error);
                 metrics.process().swallowed("rollout_state");
-                tracing::error!(
+                tracing::warn!(
                     why,
                     "generations and rollouts are forgotten when the process ends; the configuration \
                      file is served"

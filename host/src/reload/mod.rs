@@ -140,6 +140,7 @@ type Reply<T> = oneshot::Sender<Result<T, Refusal>>;
 pub struct First {
     path: PathBuf,
     files: BTreeSet<PathBuf>,
+    keys: BTreeSet<PathBuf>,
     loader: Loader,
     full: Full,
     trial: Option<Trial>,
@@ -162,13 +163,13 @@ impl First {
         history: History,
     ) -> Result<(Self, Snapshot), Problems> {
         let started = Instant::now();
-        let files = loaded.files();
+        let (mut files, mut keys) = (loaded.files(), loaded.key_files());
         let mut seen = watch::Contents::of(&files);
         let last = history.state().last_full();
         let generation = last.map_or(1, |last| last.generation.saturating_add(1));
         let kept = last.filter(|last| {
             let over = last.on_top.is_some() || last.config_text.0 != *loaded.text();
-            over && last.source_hash == seen.hash()
+            over && last.source_hash == seen.hash(&keys)
         });
         let kept = kept.cloned().and_then(|it| last_full(&it, generation, &mut loader, &history));
         let (full, trial, built) = match kept {
@@ -179,9 +180,12 @@ impl First {
                 (wanted.full, wanted.trial, built)
             }
         };
+        keys.extend(full.loaded.key_files());
+        files.extend(keys.iter().cloned());
         seen.complete(&loader.take_files_read(), &files);
         let listening = built.listening;
-        let first = First { path, files, loader, full, trial, history, listening, seen, started };
+        let first =
+            First { path, files, keys, loader, full, trial, history, listening, seen, started };
         Ok((first, built.snapshot))
     }
 }

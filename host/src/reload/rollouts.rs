@@ -43,7 +43,7 @@ impl Reload {
         let identity = full::identity(&mut self.loader, &candidate);
         if let Some(pinned) = self.history.state().pinned(&identity) {
             return Err(Refusal::Conflict(format!(
-                "this was found bad: {}; change it, or unpin {identity} to try it again",
+                "this was found bad: {}; change it, or try it again after `pillion unpin {identity}`",
                 pinned.reason
             )));
         }
@@ -218,6 +218,7 @@ impl Reload {
             config: Arc::new(rollout.loaded.config.clone()),
             filters: rollout.filters.clone(),
             addresses: running.addresses.clone(),
+            tls: running.tls.clone(),
             candidate: None,
         };
         let (now, workers) = ((&*running, &self.listening), self.loader.workers());

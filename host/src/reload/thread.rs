@@ -12,13 +12,14 @@ use super::rollouts::TICK;
 use super::watch::{Contents, Watch};
 use super::{Cause, First, Listening, Request, State};
 use crate::snapshot::{Shared, Snapshot};
+use crate::tls::Expiry;
 use crate::wasm::Prepared;
 use std::collections::{BTreeSet, VecDeque};
 use std::io;
 use std::path::PathBuf;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender};
 use std::sync::{Arc, Weak};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 /// Files are looked at when they were quiet for so long: one save is a burst of events.
 pub const DEBOUNCE: Duration = Duration::from_millis(5);
@@ -43,12 +44,13 @@ pub(super) fn start(
     requests: SyncSender<Request>,
     receiver: Receiver<Request>,
 ) -> io::Result<()> {
-    let First { path, files, loader, full, trial, history, listening, seen, started } = first;
+    let First { path, files, keys, loader, full, trial, history, listening, seen, started } = first;
     let mut reload = Reload {
         path,
+        source: seen.hash(&keys),
         files,
+        keys,
         loader,
-        source: seen.hash(),
         full,
         history,
         rollout: None,
@@ -64,6 +66,8 @@ pub(super) fn start(
         retired: Vec::new(),
         pause: RELEASE_PAUSES[0],
         settled: false,
+        next_idle: Instant::now() + SETTLE_PAUSE,
+        expiry: Expiry::default(),
     };
     let snapshot = reload.shared.snapshot.load_full();
     reload.published(&snapshot, Cause::Start, started);
@@ -113,6 +117,8 @@ pub(super) struct Reload {
     /// What was in the files at the latest attempt.
     pub(super) seen: Contents,
     pub(super) files: BTreeSet<PathBuf>,
+    /// Those of them that are keys and certificates.
+    pub(super) keys: BTreeSet<PathBuf>,
     /// Of what was in the files when they were last published.
     pub(super) source: blake3::Hash,
     /// The full generation in force.
@@ -126,6 +132,10 @@ pub(super) struct Reload {
     pub(super) pause: Duration,
     /// Memory was given back since the latest attempt.
     settled: bool,
+    /// When memory is given back, or generations are looked for, next.
+    next_idle: Instant,
+    /// What was told of the ends of certificates.
+    expiry: Expiry,
 }
 
 impl Reload {
@@ -134,7 +144,7 @@ impl Reload {
             self.begin_from_file(trial);
         }
         while let Some(request) = self.next() {
-            self.settled = false;
+            self.stir();
             match request {
                 Request::End => return,
                 Request::Touched => self.look(),
@@ -166,25 +176,38 @@ impl Reload {
             if let Some(request) = self.waiting.pop_front() {
                 return Some(request);
             }
-            let pause = match (self.settled, self.retired.is_empty()) {
-                _ if self.rollout.is_some() => {
-                    self.next_look.saturating_duration_since(Instant::now())
-                }
-                (false, _) => SETTLE_PAUSE,
-                (true, false) => self.pause,
-                (true, true) => return self.receiver.recv().ok(),
-            };
-            match self.receiver.recv_timeout(pause) {
+            self.expiry.look(&self.shared.snapshot.load().tls, SystemTime::now());
+            let idles = !self.settled || !self.retired.is_empty();
+            let look = self.rollout.as_ref().map(|_| self.next_look);
+            let due = look.into_iter().chain(idles.then_some(self.next_idle)).min();
+            let pause =
+                due.map_or(Expiry::INTERVAL, |due| due.saturating_duration_since(Instant::now()));
+            match self.receiver.recv_timeout(pause.min(Expiry::INTERVAL)) {
                 Ok(request) => return Some(request),
                 Err(RecvTimeoutError::Disconnected) => return None,
-                Err(RecvTimeoutError::Timeout) if self.rollout.is_some() => {}
-                Err(RecvTimeoutError::Timeout) if self.settled => self.release(),
-                Err(RecvTimeoutError::Timeout) => {
-                    self.settled = true;
-                    memory::give_back();
+                Err(RecvTimeoutError::Timeout) if idles && Instant::now() >= self.next_idle => {
+                    self.idle();
                 }
+                Err(RecvTimeoutError::Timeout) => {}
             }
         }
+    }
+
+    /// Something was done: what it needed is given back when it is quiet.
+    pub(super) fn stir(&mut self) {
+        self.settled = false;
+        self.next_idle = Instant::now() + SETTLE_PAUSE;
+    }
+
+    /// Gives back what is not needed any more.
+    fn idle(&mut self) {
+        if self.settled {
+            self.release();
+        } else {
+            self.settled = true;
+            memory::give_back();
+        }
+        self.next_idle = Instant::now() + self.pause;
     }
 
     /// After a file was touched: publishes what is in the files now, if it is something else.

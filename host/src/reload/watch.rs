@@ -170,10 +170,10 @@ impl Contents {
         Contents(files.iter().map(|path| (path.clone(), hash(path).ok())).collect())
     }
 
-    /// All of it in one.
-    pub(super) fn hash(&self) -> blake3::Hash {
+    /// All of it in one, but for the files in `apart`.
+    pub(super) fn hash(&self, apart: &BTreeSet<PathBuf>) -> blake3::Hash {
         let mut hasher = blake3::Hasher::new();
-        for (path, hash) in &self.0 {
+        for (path, hash) in self.0.iter().filter(|(path, _)| !apart.contains(*path)) {
             let path = path.as_os_str().as_bytes();
             hasher.update(&(path.len() as u64).to_le_bytes()).update(path);
             hasher.update(hash.as_ref().map_or(&[0; 32], |hash| hash.as_bytes()));

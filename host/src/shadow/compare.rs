@@ -45,11 +45,13 @@ pub(super) fn compare(
 ) -> Option<Difference> {
     let (kind, what) = difference(record, seen, ignored)?;
     let head = &record.request.head;
+    // A route without a name of its own has its listener's in it.
+    let named = record.route.strip_prefix(&*record.listener).is_some_and(|it| it.starts_with('/'));
+    let listener = if named { String::new() } else { format!("{}/", record.listener) };
     let line = format!(
-        "{} {} on {}/{}: {what}",
+        "{} {} on {listener}{}: {what}",
         printable(head.method.as_str(), TEXT_BYTES_MAX),
         printable(head.path(), TEXT_BYTES_MAX),
-        record.listener,
         record.route,
     );
     Some(Difference { kind, line })

@@ -131,9 +131,14 @@ impl Shadow {
         (Counts { added_time, ..counted.next.clone() }, counted.differences)
     }
 
-    /// The last exchanges that differed, the latest last, in words and without secrets.
+    /// The last exchanges that differed, the latest last, in words and without secrets; those with the
+    /// same words once, with their number.
     pub fn samples(&self) -> Vec<String> {
-        self.tally.lock().samples.iter().cloned().collect()
+        let told = |(line, times): &(String, u64)| match times {
+            1 => line.clone(),
+            _ => format!("{line} ({times} times)"),
+        };
+        self.tally.lock().samples.iter().map(told).collect()
     }
 }
 
@@ -190,7 +195,8 @@ struct Counted {
     added_time: Histogram<0>,
     /// But for `skipped`.
     differences: Differences,
-    samples: VecDeque<String>,
+    /// Lines with how often each was told.
+    samples: VecDeque<(String, u64)>,
 }
 
 impl Tally {
@@ -221,10 +227,12 @@ impl Tally {
         };
         *kind += 1;
         if let Some(difference) = played.difference {
+            let known = samples.iter().position(|(line, _)| *line == difference.line);
+            let times = known.and_then(|at| samples.remove(at)).map_or(0, |(_, times)| times);
             if samples.len() == SAMPLES_MAX {
                 samples.pop_front();
             }
-            samples.push_back(difference.line);
+            samples.push_back((difference.line, times + 1));
         }
     }
 }

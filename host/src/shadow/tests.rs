@@ -476,6 +476,21 @@ fn as_many_samples_as_fit_are_kept_the_latest_last() {
 }
 
 #[test]
+fn what_differs_in_the_same_words_is_told_once() {
+    let (_, differences, samples) = counted(player(vec![]), |queue| {
+        for status in [401, 402, 401, 401] {
+            answered(queue, status, "");
+        }
+    });
+    assert_eq!((differences.status, samples.len()), (4, 2));
+    assert!(samples[0].contains("answers 402") && !samples[0].contains("times"), "{samples:?}");
+    assert!(
+        samples[1].contains("answers 401") && samples[1].ends_with(" (3 times)"),
+        "{samples:?}"
+    );
+}
+
+#[test]
 fn a_shadow_that_is_to_end_plays_nothing_more() {
     let (queue, records) = Queue::new();
     forwarded(&queue);

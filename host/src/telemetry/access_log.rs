@@ -6,6 +6,7 @@
 use super::json;
 use super::sink::{Destination, Sink};
 use crate::chain::{Exchange, Outcome};
+use crate::http::PeerIdentity;
 use std::cell::{Cell, RefCell};
 use std::io::{self, Write};
 use std::net::IpAddr;
@@ -22,11 +23,12 @@ pub const FIELD_BYTES_MAX: usize = 8 * 1024;
 pub const NOTE_PREFIX: &str = "access_log.";
 
 /// The fields every line has, in their order.
-pub const FIELDS: [&str; 18] = [
+pub const FIELDS: [&str; 19] = [
     "time",
     "listener",
     "route",
     "client",
+    "peer",
     "method",
     "authority",
     "path",
@@ -167,6 +169,7 @@ fn write_line(
     text(line, "listener", &exchange.listener);
     text(line, "route", &exchange.route);
     client(line, exchange.client)?;
+    optional(line, "peer", exchange.peer.as_deref().map(PeerIdentity::name));
     text(line, "method", request.method.as_str());
     text(line, "authority", &request.authority);
     text(line, "path", &request.target);
@@ -305,7 +308,7 @@ mod tests {
         let text = String::from_utf8(written.0.lock().unwrap().clone()).unwrap();
         let rest = text.split_once(r#"Z","#).unwrap().1;
         let expected = concat!(
-            r#""listener":"inbound","route":"inbound/0","client":"2001:db8::1","#,
+            r#""listener":"inbound","route":"inbound/0","client":"2001:db8::1","peer":null,"#,
             r#""method":"GET","authority":"example.com","path":"/a?b=c","protocol":"HTTP/1.1","#,
             r#""status":200,"complete":true,"error":null,"request_bytes":5,"#,
             r#""response_bytes":18446744073709551615,"duration_ms":12.034,"upstream_ms":0.000,"#,

@@ -4,11 +4,12 @@
 //! calling worker; threads that are no worker give `usize::MAX`.
 
 use super::guard_stats::GuardStats;
+use super::handshakes::{HandshakeCounts, HandshakeResult, HandshakeVersion};
 use super::histogram::{Distribution, Histogram};
 use super::sharded::{Sharded, add};
 use crate::chain::Outcome;
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -67,6 +68,7 @@ struct ListenerShard {
     accepted: AtomicU64,
     closed: AtomicU64,
     refused: AtomicU64,
+    handshakes: HandshakeCounts,
 }
 
 impl ListenerStats {
@@ -92,6 +94,16 @@ impl ListenerStats {
     /// A connection was refused at accept, because there were too many.
     pub fn connection_refused(&self, worker: usize) {
         count(&self.shards.of(worker).refused);
+    }
+
+    /// A TLS handshake is over.
+    pub fn handshake(&self, worker: usize, result: HandshakeResult, version: HandshakeVersion) {
+        self.shards.of(worker).handshakes.count(result, version);
+    }
+
+    /// TLS handshakes that ended like this.
+    pub fn handshakes(&self, result: HandshakeResult, version: HandshakeVersion) -> u64 {
+        self.shards.sum(|shard| shard.handshakes.read(result, version))
     }
 
     /// Connections accepted so far.
@@ -200,6 +212,7 @@ struct UpstreamShard {
     reused: AtomicU64,
     requests: AtomicU64,
     failures: ErrorCounts,
+    handshakes: HandshakeCounts,
     response_times: Histogram<6>,
 }
 
@@ -247,6 +260,16 @@ impl UpstreamStats {
         self.shards.of(worker).response_times.observe(time, self.shards.is_own(worker));
     }
 
+    /// A TLS handshake is over.
+    pub fn handshake(&self, worker: usize, result: HandshakeResult, version: HandshakeVersion) {
+        self.shards.of(worker).handshakes.count(result, version);
+    }
+
+    /// TLS handshakes that ended like this.
+    pub fn handshakes(&self, result: HandshakeResult, version: HandshakeVersion) -> u64 {
+        self.shards.sum(|shard| shard.handshakes.read(result, version))
+    }
+
     /// Connections made so far.
     pub fn opened(&self) -> u64 {
         self.shards.sum(|shard| read(&shard.opened))
@@ -278,6 +301,41 @@ impl UpstreamStats {
         let mut sum = Distribution::default();
         self.shards.iter().for_each(|shard| shard.response_times.add_to(&mut sum));
         sum
+    }
+}
+
+/// A certificate that some generation shows to peers.
+#[derive(Debug)]
+pub struct CertificateStats {
+    side: &'static str,
+    owner: Arc<str>,
+    file: Arc<str>,
+    not_after: AtomicI64,
+}
+
+impl CertificateStats {
+    pub(super) fn new(side: &'static str, owner: &str, file: &str) -> Self {
+        CertificateStats {
+            side,
+            owner: owner.into(),
+            file: file.into(),
+            not_after: AtomicI64::new(0),
+        }
+    }
+
+    /// `listener` or `upstream`; the name of it; the file of the certificate.
+    pub fn labels(&self) -> (&'static str, &str, &str) {
+        (self.side, &self.owner, &self.file)
+    }
+
+    /// When the certificate in force expires, in seconds since 1970.
+    pub fn set_not_after(&self, seconds: i64) {
+        self.not_after.store(seconds, Ordering::Relaxed);
+    }
+
+    /// What was set last.
+    pub fn not_after(&self) -> i64 {
+        self.not_after.load(Ordering::Relaxed)
     }
 }
 

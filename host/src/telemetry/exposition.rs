@@ -5,6 +5,7 @@ use super::custom;
 use super::families::{self, Family};
 use super::filter_stats::Decision;
 use super::guards;
+use super::handshakes::{HandshakeResult, HandshakeVersion};
 use super::histogram::{BOUNDS, Distribution, Histogram};
 use super::metrics::Live;
 use super::{counters, metrics::Metrics, rollout};
@@ -45,6 +46,7 @@ impl Collector for View {
         routes(&mut out, &live)?;
         upstreams(&mut out, &live)?;
         guards::encode(&mut out, &live)?;
+        certificates(&mut out, &live)?;
         filter_calls(&mut out, &live)?;
         filter_instances(&mut out, &live)?;
         if let Some(numbers) = self.0.rollout() {
@@ -105,6 +107,11 @@ fn listeners(out: &mut Output, live: &Live) -> Result<(), Error> {
     for listener in &live.listeners {
         counter(&mut family, &[("listener", listener.name())], listener.refused())?;
     }
+    let mut family = out.family(&families::HANDSHAKES)?;
+    for listener in &live.listeners {
+        let count = |result, version| listener.handshakes(result, version);
+        handshakes(&mut family, ("listener", listener.name()), count)?;
+    }
     Ok(())
 }
 
@@ -151,6 +158,11 @@ fn upstreams(out: &mut Output, live: &Live) -> Result<(), Error> {
     for upstream in &live.upstreams {
         counter(&mut family, &[("upstream", upstream.name())], upstream.reused())?;
     }
+    let mut family = out.family(&families::UPSTREAM_HANDSHAKES)?;
+    for upstream in &live.upstreams {
+        let count = |result, version| upstream.handshakes(result, version);
+        handshakes(&mut family, ("upstream", upstream.name()), count)?;
+    }
     let mut family = out.family(&families::UPSTREAM_REQUESTS)?;
     for upstream in &live.upstreams {
         counter(&mut family, &[("upstream", upstream.name())], upstream.requests())?;
@@ -165,6 +177,34 @@ fn upstreams(out: &mut Output, live: &Live) -> Result<(), Error> {
     for upstream in &live.upstreams {
         let labels = [("upstream", upstream.name())];
         histogram::<6>(&mut family, &labels, &upstream.response_times())?;
+    }
+    Ok(())
+}
+
+/// Those that happened.
+fn handshakes(
+    family: &mut MetricEncoder,
+    owner: (&str, &str),
+    count: impl Fn(HandshakeResult, HandshakeVersion) -> u64,
+) -> Result<(), Error> {
+    for result in HandshakeResult::ALL {
+        for version in HandshakeVersion::ALL {
+            let count = count(*result, version);
+            if count > 0 {
+                let labels = [owner, ("result", result.name()), ("version", version.name())];
+                counter(family, &labels, count)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+fn certificates(out: &mut Output, live: &Live) -> Result<(), Error> {
+    let mut family = out.family(&families::CERTIFICATE_EXPIRY)?;
+    for certificate in &live.certificates {
+        let (side, owner, file) = certificate.labels();
+        let labels = [(side, owner), ("file", file)];
+        family.encode_family(&&labels[..])?.encode_gauge(&certificate.not_after())?;
     }
     Ok(())
 }

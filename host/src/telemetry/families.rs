@@ -37,6 +37,8 @@ families! {
         "Downstream connections accepted";
     CONNECTIONS_REFUSED: Counter "pillion_downstream_connections_refused",
         "Downstream connections refused at accept because there were too many";
+    HANDSHAKES: Counter "pillion_downstream_tls_handshakes",
+        "TLS handshakes with clients that are over";
     REQUESTS_ACTIVE: Gauge "pillion_requests_active", "Exchanges in progress";
     REQUESTS: Counter "pillion_requests", "Exchanges that are over, by class of their status";
     REQUEST_ERRORS: Counter "pillion_request_errors", "Exchanges that ended with an error";
@@ -47,6 +49,8 @@ families! {
         "Upstream connections made";
     UPSTREAM_CONNECTIONS_REUSED: Counter "pillion_upstream_connections_reused",
         "Requests sent on a connection that had served another one";
+    UPSTREAM_HANDSHAKES: Counter "pillion_upstream_tls_handshakes",
+        "TLS handshakes with endpoints that are over";
     UPSTREAM_REQUESTS: Counter "pillion_upstream_requests", "Requests sent or tried to be sent";
     UPSTREAM_FAILURES: Counter "pillion_upstream_failures", "Requests that failed upstream";
     UPSTREAM_RESPONSE: Histogram "pillion_upstream_response_seconds",
@@ -68,6 +72,8 @@ families! {
         "Requests not sent again although their failure was one to be repeated after";
     UPSTREAM_RETRY_BUDGET: Gauge "pillion_upstream_retry_budget",
         "Requests that the retry budget lets be sent again";
+    CERTIFICATE_EXPIRY: Gauge "pillion_certificate_expiry_seconds",
+        "When a certificate in force expires, since 1970";
     FILTER_CALL: Histogram "pillion_filter_call_duration_seconds", "Time of a hook call";
     FILTER_DECISIONS: Counter "pillion_filter_decisions", "Answers of hooks";
     FILTER_FAILURES: Counter "pillion_filter_failures", "Hook calls without an answer";

@@ -4,7 +4,7 @@
 //! Listeners, routes, upstreams and filter versions come and go with generations. Their counters
 //! are shared by the generations that name them and disappear with the last one.
 
-use super::counters::{ListenerStats, ProcessStats, RouteStats, UpstreamStats};
+use super::counters::{CertificateStats, ListenerStats, ProcessStats, RouteStats, UpstreamStats};
 use super::exposition;
 use super::filter_stats::FilterStats;
 use super::rollout::RolloutNumbers;
@@ -23,6 +23,7 @@ pub struct Metrics {
     routes: InUse<RouteStats>,
     upstreams: InUse<UpstreamStats>,
     filters: InUse<FilterStats>,
+    certificates: InUse<CertificateStats>,
     /// With a hash of the filter's configuration.
     custom: Mutex<Vec<(Weak<Registry>, blake3::Hash)>>,
     rollout: Mutex<Option<RolloutNumbers>>,
@@ -36,6 +37,7 @@ pub(super) struct Live {
     pub(super) routes: Vec<Arc<RouteStats>>,
     pub(super) upstreams: Vec<Arc<UpstreamStats>>,
     pub(super) filters: Vec<Arc<FilterStats>>,
+    pub(super) certificates: Vec<Arc<CertificateStats>>,
     pub(super) custom: Vec<Arc<Registry>>,
 }
 
@@ -50,6 +52,7 @@ impl Metrics {
             routes: InUse::default(),
             upstreams: InUse::default(),
             filters: InUse::default(),
+            certificates: InUse::default(),
             custom: Mutex::default(),
             rollout: Mutex::default(),
             log_sink: OnceLock::new(),
@@ -92,6 +95,18 @@ impl Metrics {
             |known: &FilterStats| (&**known.filter(), &**known.version()) == (filter, version);
         let make = || FilterStats::new(filter.into(), version.into(), self.workers);
         self.filters.get_or_make(is_it, make)
+    }
+
+    /// What is shown of a certificate: of the `listener` or `upstream` (`side`) called `owner`, from
+    /// `file`.
+    pub fn certificate(
+        &self,
+        side: &'static str,
+        owner: &str,
+        file: &str,
+    ) -> Arc<CertificateStats> {
+        let make = || CertificateStats::new(side, owner, file);
+        self.certificates.get_or_make(|known| known.labels() == (side, owner, file), make)
     }
 
     /// The metrics that a filter version defines under a configuration. Another configuration may
@@ -153,6 +168,7 @@ impl Metrics {
             routes: self.routes.all(),
             upstreams: self.upstreams.all(),
             filters: self.filters.all(),
+            certificates: self.certificates.all(),
             custom: {
                 let known = self.custom.lock().unwrap_or_else(PoisonError::into_inner);
                 known.iter().filter_map(|(registry, _)| registry.upgrade()).collect()
@@ -161,6 +177,7 @@ impl Metrics {
         live.listeners.sort_by(|a, b| a.name().cmp(b.name()));
         live.routes.sort_by(|a, b| (a.listener(), a.route()).cmp(&(b.listener(), b.route())));
         live.upstreams.sort_by(|a, b| a.name().cmp(b.name()));
+        live.certificates.sort_by(|a, b| a.labels().cmp(&b.labels()));
         live.filters.sort_by(|a, b| (a.filter(), a.version()).cmp(&(b.filter(), b.version())));
         // Stable: of two configurations of one version the newer one stays the later.
         live.custom.sort_by(|a, b| (a.filter(), a.version()).cmp(&(b.filter(), b.version())));

@@ -12,6 +12,7 @@ mod families;
 pub mod filter_stats;
 pub mod guard_stats;
 mod guards;
+pub mod handshakes;
 pub mod histogram;
 mod json;
 pub mod metrics;
@@ -22,10 +23,12 @@ pub mod tracing_setup;
 
 pub use access_log::{AccessLog, WorkerLog};
 pub use counters::{
-    CacheLookup, ListenerStats, ProcessStats, RolloutEnd, RouteStats, UpstreamStats,
+    CacheLookup, CertificateStats, ListenerStats, ProcessStats, RolloutEnd, RouteStats,
+    UpstreamStats,
 };
 pub use filter_stats::{Decision, FilterStats};
 pub use guard_stats::{EjectionCause, Guard, RetryCause, RetryRefusal};
+pub use handshakes::{HandshakeResult, HandshakeVersion};
 pub use histogram::Histogram;
 pub use metrics::Metrics;
 pub use rollout::{RolloutNumbers, SideNumbers};

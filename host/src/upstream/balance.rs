@@ -218,7 +218,8 @@ mod tests {
         let states = shared.take_up(&addresses, None);
         let endpoints = Endpoints::default();
         let members = addresses.iter().zip(states);
-        let members = members.map(|(at, state)| Member { endpoint: endpoints.of(*at), state });
+        let members =
+            members.map(|(at, state)| Member { endpoint: endpoints.of(*at, None), state });
         Balancer::new(policy, members.collect(), shared, 0)
     }
 

@@ -10,7 +10,7 @@ use super::state::{EndpointState, State};
 use super::{Connection, Endpoint, Freshness, Http1, Upstream};
 use crate::config::{Check, Health, Protocol};
 use crate::http::{BodyLength, Fields, Name, RequestHead, ResponseHead};
-use crate::http2::{Answer, BodyReader, Client, Response};
+use crate::http2::{Answer, BodyReader, Response};
 use http::Method;
 use std::future::poll_fn;
 use std::rc::Rc;
@@ -127,7 +127,7 @@ impl Checker {
     async fn connection(&self) -> Option<Connection> {
         let freshness = match self.upstream.protocol {
             Protocol::Http2 => Freshness::Any,
-            Protocol::Http1 => Freshness::New,
+            Protocol::Http1 | Protocol::Auto => Freshness::New,
         };
         let lent = self.upstream.connection(&self.endpoint, freshness).await;
         lent.ok().map(|(connection, _)| connection)

@@ -12,6 +12,7 @@ mod load;
 mod maglev;
 mod outlier;
 mod pool;
+mod secure;
 mod state;
 
 pub use lease::Lease;
@@ -26,6 +27,7 @@ use crate::config::UpstreamLimits;
 use crate::http1::HeadLimits;
 use crate::http2::{Client, Http2Limits};
 use crate::telemetry::{Guard, RetryRefusal, UpstreamStats};
+use crate::tls::Originator;
 use std::cell::{Cell, RefCell};
 use std::net::SocketAddr;
 use std::rc::Rc;
@@ -48,6 +50,7 @@ pub struct Upstream {
     /// What decides on the endpoint, where a hash does.
     pub hash_key: Option<config::HashKey>,
     protocol: config::Protocol,
+    tls: Option<Arc<Originator>>,
     endpoints: Vec<Rc<Endpoint>>,
     next: Cell<usize>,
     worker: usize,
@@ -109,6 +112,15 @@ pub enum LendError {
     /// The connection broke before it could be used.
     #[error("the connection broke before it could be used")]
     Handshake,
+    /// The endpoint's certificate is not to be believed.
+    #[error("the endpoint's certificate is not accepted")]
+    Certificate,
+    /// The endpoint refused the TLS session with an alert.
+    #[error("the endpoint refused the TLS session")]
+    Alert,
+    /// The endpoint does not speak TLS, or nothing that is spoken here.
+    #[error("the endpoint does not speak TLS as expected")]
+    Tls,
 }
 
 /// May a kept-alive connection be used?
@@ -125,6 +137,7 @@ impl Upstream {
     pub fn new(
         config: &config::Upstream,
         addresses: &[SocketAddr],
+        tls: Option<Arc<Originator>>,
         endpoints: &Endpoints,
         state: Arc<State>,
         stats: Arc<UpstreamStats>,
@@ -132,8 +145,9 @@ impl Upstream {
     ) -> Self {
         let limits = config.limits.clone();
         let policy = &config.policy;
+        let trust = tls.as_ref().map(|tls| tls.trust());
         let endpoints: Vec<Rc<Endpoint>> =
-            addresses.iter().map(|address| endpoints.of(*address)).collect();
+            addresses.iter().map(|address| endpoints.of(*address, trust)).collect();
         let states = state.take_up(addresses, policy.retry.as_ref().map(|retry| &retry.budget));
         let wants_balancer = *policy != config::Policy::default() || limits.requests_max > 0;
         let balancer = wants_balancer.then(|| {
@@ -172,6 +186,7 @@ impl Upstream {
             },
             protocol: config.protocol,
             endpoints,
+            tls,
             // Workers begin at different endpoints, so that few requests still spread.
             next: Cell::new(worker),
             worker,
@@ -206,29 +221,15 @@ impl Upstream {
         endpoint: &Rc<Endpoint>,
         freshness: Freshness,
     ) -> Result<(Connection, bool), LendError> {
-        let may_be_kept = freshness == Freshness::Any;
-        match self.protocol {
-            config::Protocol::Http1 => {
-                if may_be_kept && let Some(kept) = endpoint.take_idle() {
-                    return Ok((Connection::Http1(kept), true));
-                }
-                let _pending = self.wait()?;
-                let made = Box::new(endpoint.connect_http1(self).await?);
-                Ok((Connection::Http1(made), false))
-            }
-            config::Protocol::Http2 => {
-                if may_be_kept && let Some(kept) = endpoint.usable_http2() {
-                    return Ok((Connection::Http2(kept), true));
-                }
-                let _pending = self.wait()?;
-                Ok((Connection::Http2(endpoint.connect_http2(self).await?), false))
-            }
+        if freshness == Freshness::Any
+            && let Some(kept) = endpoint.kept(self.protocol)
+        {
+            return Ok((kept, true));
         }
-    }
-
-    /// Counts a request that waits for a connection.
-    fn wait(&self) -> Result<Counted, LendError> {
-        self.enter(Guard::Pending, self.limits.pending_max).ok_or(LendError::Limit)
+        // Counted while it is being made.
+        let _pending =
+            self.enter(Guard::Pending, self.limits.pending_max).ok_or(LendError::Limit)?;
+        Ok((endpoint.open(self).await?, false))
     }
 
     fn enter(&self, guard: Guard, max: usize) -> Option<Counted> {
@@ -299,7 +300,10 @@ impl LendError {
             LendError::Refused
             | LendError::TimedOut
             | LendError::Unreachable
-            | LendError::Handshake => true,
+            | LendError::Handshake
+            | LendError::Certificate
+            | LendError::Tls
+            | LendError::Alert => true,
         }
     }
 }

@@ -1,10 +1,13 @@
 //! Connections of one worker to its endpoints: made, kept alive, closed when idle for too long.
 
 use super::load::Load;
-use super::{LendError, Upstream};
+use super::secure::{self, Spoken};
+use super::{Connection, LendError, Upstream};
+use crate::config::Protocol;
 use crate::http1::{Reader, Writer};
-use crate::http2::Client;
+use crate::http2::{Client, ConnectionError};
 use crate::io::Stream;
+use crate::io::tls::is_alert;
 use crate::telemetry::UpstreamStats;
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
@@ -21,14 +24,17 @@ use tokio::time::Instant;
 /// The endpoints of one worker, over all generations.
 #[derive(Default)]
 pub struct Endpoints {
-    known: RefCell<HashMap<SocketAddr, Weak<Endpoint>>>,
+    known: RefCell<HashMap<Place, Weak<Endpoint>>>,
 }
 
+/// An address, and what decides whether who answers there is believed; none: it is not asked.
+type Place = (SocketAddr, Option<blake3::Hash>);
+
 impl Endpoints {
-    /// The endpoint at `address`: the same as long as some generation uses it.
-    pub fn of(&self, address: SocketAddr) -> Rc<Endpoint> {
+    /// The endpoint at `address`: the same as long as some generation uses it under the same `trust`.
+    pub fn of(&self, address: SocketAddr, trust: Option<blake3::Hash>) -> Rc<Endpoint> {
         let mut known = self.known.borrow_mut();
-        if let Some(endpoint) = known.get(&address).and_then(Weak::upgrade) {
+        if let Some(endpoint) = known.get(&(address, trust)).and_then(Weak::upgrade) {
             return endpoint;
         }
         known.retain(|_, endpoint| endpoint.strong_count() > 0);
@@ -39,7 +45,7 @@ impl Endpoints {
             open: Rc::default(),
             load: Load::default(),
         });
-        known.insert(address, Rc::downgrade(&endpoint));
+        known.insert((address, trust), Rc::downgrade(&endpoint));
         endpoint
     }
 
@@ -47,10 +53,7 @@ impl Endpoints {
     pub fn sweep(&self) {
         let now = Instant::now();
         for endpoint in self.known.borrow().values().filter_map(Weak::upgrade) {
-            endpoint
-                .idle
-                .borrow_mut()
-                .retain(|idle| idle.until > now && idle.connection.is_quiet());
+            endpoint.idle.borrow_mut().retain(|idle| idle.is_good(now));
             endpoint.http2.borrow_mut().retain(|client| !client.is_closed());
         }
     }
@@ -70,6 +73,18 @@ pub struct Endpoint {
 struct Idle {
     connection: Box<Http1>,
     until: Instant,
+}
+
+impl Idle {
+    /// Can it be used? If not, it is to be dropped, and the endpoint is told.
+    fn is_good(&self, now: Instant) -> bool {
+        let stream = self.connection.reader.stream();
+        let is_good = self.until > now && stream.quiet();
+        if !is_good {
+            stream.say_goodbye();
+        }
+        is_good
+    }
 }
 
 /// A connection in HTTP/1.1, lent to one request.
@@ -95,10 +110,6 @@ impl Http1 {
             idle.push(Idle { connection: self, until });
         }
     }
-
-    fn is_quiet(&self) -> bool {
-        self.reader.stream().quiet()
-    }
 }
 
 impl Endpoint {
@@ -108,51 +119,64 @@ impl Endpoint {
     }
 
     /// The connection used last, if it is still good.
-    pub(super) fn take_idle(&self) -> Option<Box<Http1>> {
+    fn take_idle(&self) -> Option<Box<Http1>> {
         let mut idle = self.idle.borrow_mut();
         let now = Instant::now();
-        while let Some(Idle { connection, until }) = idle.pop() {
-            if until > now && connection.is_quiet() {
-                return Some(connection);
+        while let Some(last) = idle.pop() {
+            if last.is_good(now) {
+                return Some(last.connection);
             }
         }
         None
     }
 
-    pub(super) fn usable_http2(&self) -> Option<Client> {
+    /// A connection that is there already.
+    pub(super) fn kept(&self, protocol: Protocol) -> Option<Connection> {
+        let http1 = || self.take_idle().map(Connection::Http1);
+        let http2 = || self.usable_http2().map(Connection::Http2);
+        match protocol {
+            Protocol::Http1 => http1(),
+            Protocol::Http2 => http2(),
+            Protocol::Auto => http2().or_else(http1),
+        }
+    }
+
+    fn usable_http2(&self) -> Option<Client> {
         self.http2.borrow().iter().find(|client| client.usable()).cloned()
     }
 
-    pub(super) async fn connect_http1(
+    /// A new connection.
+    pub(super) async fn open(
         self: &Rc<Self>,
         upstream: &Upstream,
-    ) -> Result<Http1, LendError> {
-        let (stream, open) = self.connect(upstream).await?;
-        Ok(Http1 {
-            reader: Reader::new(stream.clone()),
-            writer: Writer::new(stream),
-            keepable: false,
-            endpoint: self.clone(),
-            _open: open,
-        })
+    ) -> Result<Connection, LendError> {
+        let (stream, open, spoken) = self.connect(upstream).await?;
+        match spoken {
+            Spoken::Http1 => Ok(Connection::Http1(Box::new(Http1 {
+                reader: Reader::new(stream.clone()),
+                writer: Writer::new(stream),
+                keepable: false,
+                endpoint: self.clone(),
+                _open: open,
+            }))),
+            Spoken::Http2 => self.greet(Counted { stream, _open: open }, upstream).await,
+        }
     }
 
-    pub(super) async fn connect_http2(
-        self: &Rc<Self>,
-        upstream: &Upstream,
-    ) -> Result<Client, LendError> {
-        let (stream, open) = self.connect(upstream).await?;
-        let io = Counted { stream, _open: open };
+    async fn greet(&self, io: Counted, upstream: &Upstream) -> Result<Connection, LendError> {
         let handshake = Client::handshake(io, upstream.http2_limits.clone());
         let client = handshake.await.map_err(|error| {
             tracing::debug!(endpoint = %self.address, error = %error, "An HTTP/2 connection failed.");
-            LendError::Handshake
+            match error {
+                ConnectionError::Io(error) if is_alert(&error) => LendError::Alert,
+                _ => LendError::Handshake,
+            }
         })?;
         self.http2.borrow_mut().push(client.clone());
-        Ok(client)
+        Ok(Connection::Http2(client))
     }
 
-    async fn connect(&self, upstream: &Upstream) -> Result<(Stream, Open), LendError> {
+    async fn connect(&self, upstream: &Upstream) -> Result<(Stream, Open, Spoken), LendError> {
         if self.open.get() >= upstream.limits.connections_max {
             return Err(LendError::NoEndpoint);
         }
@@ -169,7 +193,9 @@ impl Endpoint {
         match connected {
             Ok(Ok(socket)) => {
                 upstream.stats.connection_opened(upstream.worker());
-                Ok((Stream::tcp(socket), open.made()))
+                let open = open.made();
+                let (stream, spoken) = secure::begin(upstream, self.address, socket).await?;
+                Ok((stream, open, spoken))
             }
             Ok(Err(error)) if error.kind() == io::ErrorKind::ConnectionRefused => {
                 Err(failed(LendError::Refused, &error))

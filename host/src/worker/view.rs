@@ -41,10 +41,12 @@ impl View {
         let worker = instances.worker;
         let upstreams = snapshot.config.upstreams.iter().zip(&snapshot.addresses);
         let upstreams: Vec<Rc<Upstream>> = upstreams
-            .map(|(config, addresses)| {
+            .enumerate()
+            .map(|(at, (config, addresses))| {
                 let stats = metrics.upstream(&config.name);
+                let tls = snapshot.tls.upstream(at).cloned();
                 let state = states.of(&config.name, addresses, &stats);
-                Rc::new(Upstream::new(config, addresses, endpoints, state, stats, worker))
+                Rc::new(Upstream::new(config, addresses, tls, endpoints, state, stats, worker))
             })
             .collect();
         let route = |place: (usize, usize), listener: &str, config: &config::Route| {
@@ -63,6 +65,7 @@ impl View {
             name: config.name.clone(),
             generation: snapshot.generation,
             trusted_proxies: config.trusted_proxies.clone(),
+            tls: snapshot.tls.listener(at).cloned(),
             head_limits: head_limits(&config.limits),
             http2_limits: Rc::new(http2_limits(&config.limits)),
             stats: metrics.listener(&config.name),

@@ -114,7 +114,7 @@ fn edit() -> Box<dyn FnMut()> {
     Box::new(move || {
         exchange.clear();
         exchange.request.clone_from(black_box(&origin.request));
-        forwarding::mark_request(&mut exchange.request, peer, &[]);
+        forwarding::mark_request(&mut exchange.request, peer, None, &[]);
         exchange.phase = Phase::RequestHead;
         let edited = [
             exchange.set_field(Message::Request, b"x-tenant", b"globex"),

@@ -7,7 +7,7 @@
 //! `PILLION_PARITY_EXCHANGES` sets how many, `PILLION_PARITY_SEED` where to begin.
 
 mod configs;
-mod dice;
+pub(crate) mod dice;
 mod messages;
 mod native;
 mod real;

@@ -162,7 +162,7 @@ fn request(request: &Request) -> testing::Request {
         fields: fields(&request.headers),
         ..RequestHead::default()
     };
-    forwarding::mark_request(&mut head, request.client, &[]);
+    forwarding::mark_request(&mut head, request.client, None, &[]);
     let mut native = testing::Request::new(request.method.as_str(), &request.path)
         .scheme(head.scheme.name())
         .authority(&request.authority)

@@ -8,6 +8,7 @@ mod promote;
 mod rollback;
 mod show;
 mod swap;
+mod unpin;
 mod view;
 mod watch;
 
@@ -16,6 +17,7 @@ pub(super) use promote::{Arguments as PromoteArguments, main as promote};
 pub(super) use rollback::{Arguments as RollbackArguments, main as rollback};
 pub(super) use show::{Arguments as ShowArguments, main as show};
 pub(super) use swap::{Arguments as SwapArguments, main as swap};
+pub(super) use unpin::{Arguments as UnpinArguments, main as unpin};
 
 use super::ask::Body;
 use crate::admin::RELOAD_TIMEOUT;

@@ -170,7 +170,7 @@ fn health(table: &TableReader<'_, '_>, protocol: Protocol) -> Health {
     }
     if word == "grpc" && protocol != Protocol::Http2 {
         let message = "gRPC needs HTTP/2, which the upstream does not speak";
-        let help = "add `protocol = \"h2c\"` to the upstream, or check by `http`";
+        let help = "give the upstream `protocol = \"h2c\"`, or `\"h2\"` with TLS";
         table.context.error(table.span_of("check"), message, help);
     }
     let host = host.map(|text| text.value);

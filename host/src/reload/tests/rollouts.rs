@@ -2,11 +2,13 @@
 //! requests do is put into the arms by hand.
 
 use super::*;
+use crate::chain::Members;
 use crate::rollout::arm::Ended;
 use crate::rollout::control::{
     Answer, Back, ChainChange, Change, Control, FilterChange, Progress, Refusal, RolloutId,
 };
 use crate::rollout::{Hold, Plan, Share, Stage, Step};
+use crate::snapshot::differences;
 use serde_json::json;
 
 /// Waits for an answer.
@@ -368,4 +370,22 @@ fn a_rollout_that_the_process_did_not_outlive_is_told_and_the_last_full_generati
     drop(reloader);
     let (reloader, _) = start_keeping(&folder);
     assert!(reloader.rollout().is_none(), "it is told once");
+}
+
+#[test]
+fn what_differs_between_two_chains_is_what_only_one_of_them_has() {
+    let other = headers("2").replace("[filter.headers]", "[filter.other]");
+    let folder = folder(&other);
+    let (_reloader, shared) = folder.start();
+    let snapshot = shared.snapshot.load_full();
+    let [a, b] = [0, 1].map(|index| snapshot.filters[index].as_ref().unwrap());
+    let members = |indexes: &[usize]| indexes.iter().copied().collect::<Members>();
+    assert_eq!(differences(&[a, b], &[a, b]), None);
+    assert_eq!(differences(&[], &[]), None);
+    assert_eq!(differences(&[a], &[a, b]), Some((members(&[]), members(&[1]))));
+    assert_eq!(differences(&[a, b], &[b]), Some((members(&[0]), members(&[]))));
+    assert_eq!(differences(&[a], &[b]), Some((members(&[0]), members(&[0]))));
+    let all = members(&[0, 1]);
+    assert_eq!(differences(&[a, b], &[b, a]), Some((all, all)), "another order");
+    assert!(snapshot.serves(a) && !snapshot.serves(b), "it is in no chain");
 }
