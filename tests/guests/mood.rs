@@ -9,7 +9,7 @@ static MARK: [u8; 30] = *b"mark of this guest:good-000000";
 /// Where the mood begins in it.
 const MOOD_AT: usize = 19;
 /// Bytes leaked with each request.
-const LEAK_BYTES: usize = 1 << 20;
+const LEAK_BYTES: usize = 256 << 10;
 /// Turns of a loop that takes far longer than anything else here.
 const SLOW_TURNS: u32 = 8_000_000;
 

@@ -32,7 +32,7 @@ async fn state(sidecar: &Sidecar) -> Value {
 }
 
 /// Waits for the line that tells that step `step`, counted from 1, has begun.
-async fn step(sidecar: &Sidecar, step: u32) {
+pub(crate) async fn step(sidecar: &Sidecar, step: u32) {
     let wanted = step.to_string();
     let is_it = |event: &pillion_tests::log::Event| {
         event.message() == "rollout step" && event.field("step") == wanted

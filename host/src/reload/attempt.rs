@@ -15,7 +15,7 @@ use crate::config::{self, Loaded};
 use crate::rollout::control::{
     GenerationStatus, Origin, Pinned, Progress, RolloutId, RolloutStatus,
 };
-use crate::rollout::store::{FullRecord, InProgress};
+use crate::rollout::store::{FullRecord, InProgress, State};
 use crate::shutdown::Stage;
 use crate::snapshot::Snapshot;
 use crate::tls::Tls;
@@ -174,11 +174,21 @@ impl Reload {
 
     /// Keeps the full generation in force.
     pub(super) fn remember(&mut self, snapshot: &Snapshot, cause: Cause) {
+        self.remember_with(snapshot, cause, |_| {});
+    }
+
+    /// The same, together with another change of what is kept.
+    pub(super) fn remember_with(
+        &mut self,
+        snapshot: &Snapshot,
+        cause: Cause,
+        change: impl FnOnce(&mut State),
+    ) {
         let config_path = self.file();
         let record = self.full.record(snapshot, cause.name(), config_path, self.source);
         // Before it is on disk, which takes a moment.
         lock(&self.state.shown).in_force = self.in_force(&record);
-        self.history.keep(record, &self.full.loaded);
+        self.history.keep(record, &self.full.loaded, change);
         self.show_history();
     }
 

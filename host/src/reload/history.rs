@@ -68,8 +68,13 @@ impl History {
     }
 
     /// Keeps a full generation made from `loaded`, in the place of the latest if that is the same
-    /// but for its number.
-    pub(super) fn keep(&mut self, record: FullRecord, loaded: &Loaded) {
+    /// but for its number, and makes `change`: both or neither, whenever the process ends.
+    pub(super) fn keep(
+        &mut self,
+        record: FullRecord,
+        loaded: &Loaded,
+        change: impl FnOnce(&mut State),
+    ) {
         let components = match &self.0 {
             Kind::Disk(_) => components(&record, loaded),
             Kind::Memory(..) => Vec::new(),
@@ -81,6 +86,7 @@ impl History {
                 state.full.pop();
             }
             state.keep(record);
+            change(state);
         });
     }
 

@@ -12,7 +12,7 @@ use super::{Cause, lock, shadowing};
 use crate::config;
 use crate::rollout::control::{Change, Origin, Progress, Refusal, RolloutId, RolloutStatus};
 use crate::rollout::judge::{Judge, Window};
-use crate::rollout::store::{OnTop, PinnedRecord, PromotedNext};
+use crate::rollout::store::{OnTop, PinnedRecord, PromotedNext, State};
 use crate::rollout::{Arm, Driver, Effect, Plan, Stage};
 use crate::shutdown;
 use crate::telemetry::RolloutEnd;
@@ -232,12 +232,14 @@ impl Reload {
         let (text, returned) = (self.full.text.clone(), self.full.returned);
         let on_top = Some(rollout.on_top);
         self.full = Full { loaded: rollout.loaded, text, on_top, returned };
-        if rollout.origin == Origin::File {
-            let (identity, at) = (rollout.identity, SystemTime::now());
-            let promoted = PromotedNext { identity, generation, at };
-            self.history.update(|state| state.promoted_next = Some(promoted));
-        }
-        self.remember(&snapshot, Cause::Rollout);
+        let (identity, at) = (rollout.identity, SystemTime::now());
+        let promoted = PromotedNext { identity, generation, at };
+        let of_file = (rollout.origin == Origin::File).then_some(promoted);
+        self.remember_with(&snapshot, Cause::Rollout, |state| {
+            if of_file.is_some() {
+                state.promoted_next = of_file;
+            }
+        });
         tracing::info!(
             rollout = rollout.id.0,
             generation,
@@ -278,22 +280,40 @@ impl Reload {
         let window = self.window();
         let Some(rollout) = self.rollout.take() else { return };
         let running = self.shared.snapshot.load_full();
-        let mut generation = running.generation;
+        let mut published = None;
         if running.candidate.is_some() && !matches!(ending, Ending::CutShort(_)) {
             let staged = Staged::of(&running, None);
             let (now, workers) = ((&*running, &self.listening), self.loader.workers());
             // No filter of it is new, so that nothing can fail.
             if let Ok(built) = build::staged(now, staged, workers, &self.full.loaded) {
-                let snapshot = self.put_in_force(built, Cause::Rollback, started);
-                generation = snapshot.generation;
-                self.remember(&snapshot, Cause::Rollback);
+                published = Some(self.put_in_force(built, Cause::Rollback, started));
             }
         }
+        let generation = published.as_ref().unwrap_or(&running).generation;
         let (by_judge, reason, end) = match ending {
             Ending::Judged(reason) => (true, reason, RolloutEnd::RolledBack),
             Ending::Asked => (false, "somebody rolled it back".to_owned(), RolloutEnd::RolledBack),
             Ending::CutShort(reason) => (false, reason, RolloutEnd::CutShort),
         };
+        // A `next` that stays in the file would begin again with the next start.
+        let pins = by_judge || end == RolloutEnd::RolledBack && rollout.origin == Origin::File;
+        let pinned = PinnedRecord {
+            identity: rollout.identity.clone(),
+            what: rollout.changes.join("; "),
+            reason: reason.clone(),
+            at: SystemTime::now(),
+        };
+        let ended = |state: &mut State| {
+            state.in_progress = None;
+            if pins {
+                state.pin(pinned);
+            }
+        };
+        match &published {
+            Some(snapshot) => self.remember_with(snapshot, Cause::Rollback, ended),
+            None => self.history.update(ended),
+        }
+        // Told when it is on disk: what is told holds, whenever the process ends.
         tracing::warn!(
             rollout = rollout.id.0,
             end = end.name(),
@@ -304,20 +324,6 @@ impl Reload {
             changes = rollout.changes.join("; "),
             "rollout ended without being promoted"
         );
-        // A `next` that stays in the file would begin again with the next start.
-        let pins = by_judge || end == RolloutEnd::RolledBack && rollout.origin == Origin::File;
-        let pinned = PinnedRecord {
-            identity: rollout.identity.clone(),
-            what: rollout.changes.join("; "),
-            reason: reason.clone(),
-            at: SystemTime::now(),
-        };
-        self.history.update(|state| {
-            state.in_progress = None;
-            if pins {
-                state.pin(pinned);
-            }
-        });
         let progress = match end {
             RolloutEnd::CutShort => Progress::CutShort { reason },
             _ => Progress::RolledBack { generation, reason, by_judge },

@@ -150,6 +150,10 @@ impl WasmFilter {
                 Ok(answer)
             }
             Err(crash) => {
+                if self.prepared.isolation == Isolation::PerWorker {
+                    // A filter that leaks until it fails would never be seen to: its next is small.
+                    self.prepared.set_memory(self.worker, instance.memory_bytes());
+                }
                 self.prepared.shared.stats.instance_retired(self.worker);
                 if self.prepared.is_slow_to_make() {
                     *self.replacement.borrow_mut() = self.begin_replacement();
@@ -248,10 +252,11 @@ impl WasmFilter {
         self.prepared.shared.stats.record_decision(self.worker, decision);
     }
 
-    /// Notes how much memory the worker's instance has.
+    /// Notes how much memory the worker's instance has. Without one it stays what the last one had.
     fn tell_memory(&self) {
-        let bytes = self.instance.borrow().as_ref().map_or(0, |it| it.memory_bytes());
-        self.prepared.set_memory(self.worker, bytes);
+        if let Some(instance) = &*self.instance.borrow() {
+            self.prepared.set_memory(self.worker, instance.memory_bytes());
+        }
     }
 
     fn head_hook(&self, hook: Hook, exchange: &mut Box<Exchange>) -> Result<HeadDecision, Failure> {

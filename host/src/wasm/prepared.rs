@@ -309,7 +309,8 @@ impl Prepared {
         &self.shared.stats
     }
 
-    /// Bytes of memory of the workers' instances, as looked at once a second while they are called.
+    /// Bytes of memory of the workers' instances, as looked at once a second while they are called,
+    /// and when they fail.
     pub fn memory_bytes(&self) -> u64 {
         self.memory.sum(|bytes| bytes.load(Ordering::Relaxed))
     }

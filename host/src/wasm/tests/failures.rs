@@ -24,6 +24,15 @@ fn a_trap_costs_its_own_exchange_alone_and_leaves_one_line() {
     assert_eq!(filter.prepared().stats().instances(), 1);
 }
 
+#[test]
+fn what_a_failed_instance_had_of_memory_is_told() {
+    let filter = filter(spec(), &trapping("(drop (memory.grow (i32.const 100))) unreachable"));
+    assert_eq!(request(&filter, &mut Box::default()), Ok(HeadDecision::Proceed));
+    let before = filter.prepared().memory_bytes();
+    assert_eq!(failure(&filter).0, FailureKind::Trap);
+    assert_eq!(filter.prepared().memory_bytes(), before + (100 << 16));
+}
+
 /// Answers `respond`; the record stands at 512.
 fn responding(status: u32, name: &str, body_bytes: usize) -> Vec<u8> {
     let body = format!(
