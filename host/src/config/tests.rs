@@ -319,7 +319,11 @@ fn every_list_has_a_largest_length() {
             index + 1
         )
     };
-    let cases: [Case<'_>; 12] = [
+    let cases: [Case<'_>; 13] = [
+        ("on", RETRY_CONDITIONS_MAX, &|length| {
+            let on = list(length, |index| format!("\"{}\"", 400 + index));
+            format!("{}retry = {{ on = [{on}] }}\n", with(""))
+        }),
         ("steps", STEPS_MAX, &|length| {
             let canaries = list(length - 1, |index| format!("\"canary {}%\"", index + 1));
             with(&format!("[rollout]\nsteps = [{canaries}, \"full\"]\n"))
