@@ -11,6 +11,7 @@ use self::signals::{Ends, Signals, Told};
 use self::target::Target;
 use crate::admin::{self, Admin};
 use crate::config::{self, AccessLogDestination, Config, Diagnostics};
+use crate::overload::Limiters;
 use crate::reload::{Cause, First, History, Loader, Problems, Reloader};
 use crate::shutdown::{Shutdown, Stage};
 use crate::snapshot::Shared;
@@ -146,6 +147,7 @@ pub fn run(options: Options) -> Result<ExitCode, StartError> {
         metrics,
         access_log: access_log.clone(),
         upstreams: States::default(),
+        limiters: Limiters::default(),
         connections: AtomicUsize::new(0),
         connections_max: config.runtime.connections_max.unwrap_or_else(connections_default),
         shutdown,

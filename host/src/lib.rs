@@ -27,6 +27,7 @@ pub mod wasm;
 pub mod upstream;
 
 pub mod listener;
+pub mod overload;
 pub mod proxy;
 pub mod worker;
 

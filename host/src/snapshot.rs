@@ -6,6 +6,7 @@
 
 use crate::chain::Members;
 use crate::config::Config;
+use crate::overload::Limiters;
 use crate::rollout::{Arm, Share, Stage, Sticky};
 use crate::shadow::Shadow;
 use crate::shutdown::Shutdown;
@@ -195,6 +196,8 @@ pub struct Shared {
     pub upstreams: States,
     /// None where there is no access log.
     pub access_log: Option<Arc<AccessLog>>,
+    /// Limits on requests under way.
+    pub limiters: Limiters,
     /// Downstream connections of all workers.
     pub connections: AtomicUsize,
     /// Refused at accept beyond so many.

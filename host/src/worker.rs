@@ -178,12 +178,7 @@ impl Worker {
             let current = self.current.borrow();
             let before = current.as_deref().map_or(&[][..], View::filters);
             let instances = Instances::new(self.index, &snapshot, before, filters);
-            View::new(
-                &snapshot,
-                instances,
-                &self.endpoints,
-                (&self.shared.metrics, &self.shared.upstreams),
-            )
+            View::new(&snapshot, instances, &self.endpoints, &self.shared)
         };
         let mut gates = self.gates.borrow_mut();
         gates.retain(|name, gate| {

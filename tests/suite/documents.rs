@@ -12,6 +12,9 @@ fn every_limit_is_documented_with_its_default() {
     walk(&pillion::config::schema(), "", &mut |path, default| {
         let bounded = [
             "listener.limits.",
+            "listener.overload.",
+            "listener.route.mirror.",
+            "runtime.overload.",
             "upstream.NAME.limits.",
             "upstream.NAME.slow_start",
             "upstream.NAME.outlier.",

@@ -213,8 +213,11 @@ impl Scene {
             Past { .. } => &[before],
         };
         assert!(may_be.contains(&served), "{served} is in force after {past:?}");
-        let cut_short = past.step > 0 && !past.ended && served == before;
-        if cut_short {
+        let mut cut_short = past.step > 0 && !past.ended && served == before;
+        if cut_short && past.way == Way::RolledBack {
+            // The end may be on disk already and not told yet.
+            cut_short = !self.sidecar.log.messages(CUT_SHORT).is_empty();
+        } else if cut_short {
             self.sidecar.log.line(CUT_SHORT).await;
         }
         self.serves(served, past).await;

@@ -208,7 +208,7 @@ mod tests {
             ("steps=full&steps=full", "the parameter `steps` is there twice"),
             ("steps=%zz", "the value of `steps` is no percent-encoded text"),
             ("steps=canary", "`steps`: `canary` has no share; write one"),
-            ("sticky=cookie", "`sticky`: a canary cannot be sticky by `cookie`; write"),
+            ("sticky=cookie", "`sticky`: requests cannot be sticky by `cookie`; write"),
         ] {
             let asked =
                 start_filter("x".into(), Some(query), Bytes::from_static(b"x"), Plan::default());

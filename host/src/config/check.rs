@@ -17,12 +17,15 @@ use super::dump::Secrets;
 use super::filters;
 use super::limits::{CompileLimits, ListenerLimits, UpstreamLimits};
 use super::matches;
+use super::mirror;
 use super::model::{
     AccessLog, AccessLogDestination, Config, Endpoint, Listener, Protocol, Route, Runtime, Upstream,
 };
+use super::overload;
 use super::problems::{Context, Span};
 use super::reader::{TableReader, Text};
 use super::rollout;
+use super::split;
 use super::tls;
 use super::upstream;
 use super::words::did_you_mean;
@@ -72,7 +75,7 @@ pub(super) fn config(
 }
 
 /// The names that tables of one kind define, and which of them are used.
-struct References {
+pub(super) struct References {
     kind: &'static str,
     defined: BTreeMap<String, (usize, Span)>,
     used: Vec<bool>,
@@ -88,7 +91,7 @@ impl References {
     }
 
     /// The index of the table called `name`; none, and a problem: there is no such table.
-    fn resolve(&mut self, context: &Context<'_>, name: &Text) -> Option<usize> {
+    pub(super) fn resolve(&mut self, context: &Context<'_>, name: &Text) -> Option<usize> {
         if let Some((index, _)) = self.defined.get(&name.value) {
             if let Some(used) = self.used.get_mut(*index) {
                 *used = true;
@@ -168,6 +171,7 @@ fn read_runtime(table: &TableReader<'_, '_>) -> Runtime {
         drain_timeout: table.duration("drain_timeout"),
         cache_dir: table.text("cache_dir").and_then(|text| read_path(table, &text)),
         connections_max: count("connections_max"),
+        overload: overload::read(table),
         watch: table.flag("watch").unwrap_or(true),
         compile: CompileLimits::read(&table.table("compile")),
     }
@@ -201,6 +205,7 @@ fn read_listener(
     let limits_table = table.table("limits");
     let limits = ListenerLimits::read(&limits_table);
     check_listener_limits(&limits_table, &limits);
+    let overload = overload::read(table);
 
     let listener_name = name.map(|name| name.value);
     let route_tables = table.tables("route");
@@ -219,7 +224,8 @@ fn read_listener(
     // A route that could not be read is reported; without it the others are of no use.
     let complete = routes.len() == route_tables.len();
     let name: Arc<str> = listener_name?.into();
-    complete.then_some(Listener { name, address: address?, trusted_proxies, tls, limits, routes })
+    let address = address?;
+    complete.then_some(Listener { name, address, trusted_proxies, tls, limits, overload, routes })
 }
 
 fn check_listener_limits(table: &TableReader<'_, '_>, limits: &ListenerLimits) {
@@ -264,11 +270,22 @@ fn read_route(
         let help = "change what is to be tried, or remove `next`";
         next.context.conclusion(next.span.clone(), message, help);
     }
-    let upstream = table.name("upstream");
-    let upstream = upstream.and_then(|name| upstreams.resolve(table.context, &name))?;
+    let mirror = mirror::read(table, upstreams);
+    let destination = split::read(table, upstreams)?;
     let matches::Match { hosts, path, methods, headers, peers } = matching;
     let name = name.into();
-    Some(Route { name, hosts, path, methods, headers, peers, chain, next_chain, upstream })
+    Some(Route {
+        name,
+        hosts,
+        path,
+        methods,
+        headers,
+        peers,
+        chain,
+        next_chain,
+        destination,
+        mirror,
+    })
 }
 
 fn read_chain(table: &TableReader<'_, '_>, filters: &mut References) -> Vec<usize> {

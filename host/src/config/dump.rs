@@ -11,11 +11,13 @@ use std::sync::Arc;
 use http::HeaderName;
 use serde_json::{Map, Value, json};
 
+use super::mirror;
 use super::model::{
-    AccessLog, AccessLogDestination, Admin, Config, FailPolicy, Filter, FilterSource, Grants,
-    HeaderValueMatch, HostMatch, Isolation, Listener, PathMatch, Protocol, RateLimitGrant, Rollout,
-    Route, Runtime, Upstream,
+    AccessLog, AccessLogDestination, Admin, Config, Destination, FailPolicy, Filter, FilterSource,
+    Grants, HeaderValueMatch, HostMatch, Isolation, Leg, Listener, PathMatch, Protocol,
+    RateLimitGrant, Rollout, Route, Runtime, Split, Upstream,
 };
+use super::overload;
 use super::rollout::judge_limits;
 use super::tls::{
     dump_listener as dump_listener_tls, dump_patterns, dump_upstream as dump_upstream_tls,
@@ -104,7 +106,8 @@ fn dump_admin(admin: &Admin) -> Value {
 }
 
 fn dump_runtime(runtime: &Runtime) -> Value {
-    let Runtime { workers, drain_timeout, cache_dir, connections_max, watch, compile } = runtime;
+    let Runtime { workers, drain_timeout, cache_dir, connections_max, overload, watch, compile } =
+        runtime;
     let mut value = json!({
         "drain_timeout": format_duration(micros(*drain_timeout)),
         "watch": watch,
@@ -119,6 +122,9 @@ fn dump_runtime(runtime: &Runtime) -> Value {
     if let Some(connections_max) = connections_max {
         value["connections_max"] = (*connections_max).into();
     }
+    if let Some(overload) = overload {
+        value["overload"] = overload::dump(overload);
+    }
     value
 }
 
@@ -132,7 +138,7 @@ fn dump_access_log(access_log: &AccessLog) -> Value {
 }
 
 fn dump_listener(config: &Config, listener: &Listener) -> Value {
-    let Listener { name, address, trusted_proxies, tls, limits, routes } = listener;
+    let Listener { name, address, trusted_proxies, tls, limits, overload, routes } = listener;
     let trusted: Vec<String> = trusted_proxies.iter().map(ToString::to_string).collect();
     let routes: Vec<Value> = routes.iter().map(|route| dump_route(config, route)).collect();
     let mut value = json!({
@@ -145,11 +151,15 @@ fn dump_listener(config: &Config, listener: &Listener) -> Value {
     if let Some(tls) = tls {
         value["tls"] = dump_listener_tls(tls);
     }
+    if let Some(overload) = overload {
+        value["overload"] = overload::dump(overload);
+    }
     value
 }
 
 fn dump_route(config: &Config, route: &Route) -> Value {
-    let Route { name, hosts, path, methods, headers, peers, chain, next_chain, upstream } = route;
+    let Route { name, hosts, path, methods, headers, peers, .. } = route;
+    let Route { chain, next_chain, destination, mirror, .. } = route;
     let mut matching = Map::new();
     if !hosts.is_empty() {
         let hosts = hosts.iter().map(|host| match host {
@@ -190,8 +200,19 @@ fn dump_route(config: &Config, route: &Route) -> Value {
     if let Some(name) = name {
         value["name"] = (**name).into();
     }
-    if let Some(upstream) = config.upstreams.get(*upstream) {
-        value["upstream"] = (*upstream.name).into();
+    let name_of = |upstream: usize| &*config.upstreams[upstream].name;
+    match destination {
+        Destination::Upstream(upstream) => value["upstream"] = name_of(*upstream).into(),
+        Destination::Split(Split { legs, sticky }) => {
+            let legs = legs.iter().map(
+                |Leg { upstream, weight }| json!({ "upstream": name_of(*upstream), "weight": weight }),
+            );
+            value["split"] = legs.collect();
+            value["sticky"] = sticky.to_string().into();
+        }
+    }
+    if let Some(mirror) = mirror {
+        value["mirror"] = mirror::dump(mirror, name_of(mirror.upstream));
     }
     value
 }

@@ -12,11 +12,13 @@ pub(super) use self::filter::RATE_LIMIT;
 use super::limits::{
     CHAIN_FILTERS_MAX, CONNECTIONS, CompileLimits, DRAIN_TIMEOUT, ENDPOINTS_MAX, FILTERS_MAX,
     IGNORED_HEADERS_MAX, JudgeLimits, LISTENERS_MAX, ListenerLimits, MATCH_VALUES_MAX, Outlier,
-    PEER_PATTERNS_MAX, ROUTES_MAX, SLOW_START, TRUSTED_PROXIES_MAX, UPSTREAMS_MAX, UpstreamLimits,
-    WORKERS,
+    PEER_PATTERNS_MAX, ROUTES_MAX, SLOW_START, SPLIT_LEGS_MAX, TRUSTED_PROXIES_MAX, UPSTREAMS_MAX,
+    UpstreamLimits, WORKERS,
 };
+use super::mirror::MIRROR;
+use super::overload::OVERLOAD;
 use super::spec::Presence::{Optional, Required};
-use super::spec::{Key, Kind, Presence, Table};
+use super::spec::{Key, Kind, Limit, Presence, Table, Unit};
 use super::tls::keys::{LISTENER_TLS, UPSTREAM_TLS};
 use super::upstream::keys::{HEALTH, RETRY};
 use crate::rollout::plan::STEPS_MAX;
@@ -140,6 +142,12 @@ pub(super) const RUNTIME: Table = Table {
              half the limit of file descriptors.",
         ),
         key(
+            "overload",
+            Optional,
+            Kind::Table(&OVERLOAD),
+            "How many requests of all listeners may be under way at once. Without it: as many as come.",
+        ),
+        key(
             "watch",
             Optional,
             Kind::Flag { default: Some(true) },
@@ -244,6 +252,12 @@ const LISTENER: Table = Table {
             "Bounds on connections and requests.",
         ),
         key(
+            "overload",
+            Optional,
+            Kind::Table(&OVERLOAD),
+            "How many requests may be under way at once. Without it: as many as come.",
+        ),
+        key(
             "route",
             Required,
             Kind::Tables { table: &ROUTE, max: ROUTES_MAX },
@@ -277,9 +291,50 @@ const ROUTE: Table = Table {
              Without it: none.",
         ),
         key("next", Optional, Kind::Table(&NEXT_ROUTE), "A chain to try as `[rollout]` says."),
-        key("upstream", Required, Kind::Name, "The upstream that answers."),
+        key(
+            "upstream",
+            Optional,
+            Kind::Name,
+            "The upstream that answers. Needed where there is no `split`.",
+        ),
+        key(
+            "split",
+            Optional,
+            Kind::Tables { table: &LEG, max: SPLIT_LEGS_MAX },
+            "Upstreams that share the requests by weight, in place of `upstream`.",
+        ),
+        key(
+            "sticky",
+            Optional,
+            Kind::Text { default: Some("random") },
+            "Which requests of a `split` stay together: all of a client address (`client`), none \
+             (`random`), or all with one value of a field (`header:x-user`).",
+        ),
+        key(
+            "mirror",
+            Optional,
+            Kind::Table(&MIRROR),
+            "Where copies of the requests go. Without it: nowhere.",
+        ),
     ],
 };
+
+const LEG: Table = Table {
+    doc: "An upstream that gets a share of the requests.",
+    keys: &[
+        key("upstream", Required, Kind::Name, "The upstream."),
+        key(
+            "weight",
+            Required,
+            Kind::Limit(SPLIT_WEIGHT),
+            "Its share, of the sum of all weights of the split; 0 is none.",
+        ),
+    ],
+};
+
+/// The range of `weight`.
+pub(super) const SPLIT_WEIGHT: Limit =
+    Limit { unit: Unit::Count, default: None, min: 0, max: 1_000_000 };
 
 const NEXT_ROUTE: Table = Table {
     doc: "What is to take the place of the route's chain, tried as `[rollout]` says.",

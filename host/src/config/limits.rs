@@ -36,6 +36,8 @@ pub const CERTIFICATES_MAX: usize = 64;
 pub const PEER_PATTERNS_MAX: usize = 1_000;
 /// Networks that a listener trusts.
 pub const TRUSTED_PROXIES_MAX: usize = 1_000;
+/// Upstreams of one split.
+pub const SPLIT_LEGS_MAX: usize = 16;
 /// Upstreams of a file.
 pub const UPSTREAMS_MAX: usize = 1_000;
 /// Endpoints of an upstream.

@@ -19,13 +19,16 @@ mod filters;
 mod keys;
 mod limits;
 mod matches;
+mod mirror;
 mod model;
+mod overload;
 mod positions;
 mod problems;
 mod reader;
 mod rollout;
 mod schema;
 mod spec;
+mod split;
 mod syntax;
 pub mod tls;
 mod upstream;
@@ -53,14 +56,16 @@ pub use self::limits::{
     FilterLimits, IGNORED_HEADERS_MAX, JudgeLimits, KvGrant, LISTENERS_MAX, LOG_LINE_BYTES_MAX,
     ListenerLimits, MATCH_VALUES_MAX, NAME_BYTES_MAX, NOTE_BYTES_MAX, NOTES_MAX, Outlier,
     PEER_PATTERNS_MAX, REFERENCED_FILE_BYTES_MAX, RETRY_CONDITIONS_MAX, ROUTES_MAX, RetryBudget,
-    SOCKET_PATH_BYTES_MAX, TOKEN_CHARS_MAX, TOKEN_CHARS_MIN, TRUSTED_PROXIES_MAX, UPSTREAMS_MAX,
-    UpstreamLimits, VERSION_BYTES_MAX,
+    SOCKET_PATH_BYTES_MAX, SPLIT_LEGS_MAX, TOKEN_CHARS_MAX, TOKEN_CHARS_MIN, TRUSTED_PROXIES_MAX,
+    UPSTREAMS_MAX, UpstreamLimits, VERSION_BYTES_MAX,
 };
+pub use self::mirror::Mirror;
 pub use self::model::{
-    AccessLog, AccessLogDestination, Admin, Config, Endpoint, FailPolicy, Filter, FilterSource,
-    Grants, HeaderMatch, HeaderValueMatch, HostMatch, Isolation, Listener, PathMatch, Protocol,
-    RateLimitGrant, Rollout, Route, Runtime, Token, Upload, Upstream,
+    AccessLog, AccessLogDestination, Admin, Config, Destination, Endpoint, FailPolicy, Filter,
+    FilterSource, Grants, HeaderMatch, HeaderValueMatch, HostMatch, Isolation, Leg, Listener,
+    PathMatch, Protocol, RateLimitGrant, Rollout, Route, Runtime, Split, Token, Upload, Upstream,
 };
+pub use self::overload::Overload;
 pub use self::schema::schema;
 pub use self::upstream::{Balance, Check, Condition, HashKey, Health, Policy, Retry};
 

@@ -20,10 +20,12 @@ pub use self::filter::{
 };
 use super::dump::Secrets;
 use super::limits::{CompileLimits, ListenerLimits, UpstreamLimits};
+use super::mirror::Mirror;
+use super::overload::Overload;
 use super::tls::{ListenerTls, UpstreamTls};
 use super::upstream::Policy;
 use crate::http::PeerPattern;
-use crate::rollout::Plan;
+use crate::rollout::{Plan, Sticky};
 
 /// One configuration file, checked. Debug shows what `redacted` does.
 #[derive(Clone)]
@@ -119,6 +121,8 @@ pub struct Runtime {
     pub cache_dir: Option<PathBuf>,
     /// Downstream connections open at once; none: half the limit of file descriptors.
     pub connections_max: Option<usize>,
+    /// Requests under way at once, over all listeners; none: as many as come.
+    pub overload: Option<Overload>,
     /// Publish a new generation when this file or a filter is saved.
     pub watch: bool,
     /// Bounds on the child process that compiles a filter.
@@ -167,6 +171,8 @@ pub struct Listener {
     pub tls: Option<ListenerTls>,
     /// Bounds on connections and requests.
     pub limits: ListenerLimits,
+    /// Requests under way at once; none: as many as come.
+    pub overload: Option<Overload>,
     /// In file order; the first that matches takes the request. At least one.
     pub routes: Vec<Route>,
 }
@@ -190,8 +196,37 @@ pub struct Route {
     pub chain: Vec<usize>,
     /// The chain that is to take its place, written the same way.
     pub next_chain: Option<Vec<usize>>,
+    /// Where it leads.
+    pub destination: Destination,
+    /// Where copies of its requests go.
+    pub mirror: Option<Mirror>,
+}
+
+/// Where a route leads.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Destination {
+    /// To this one of `Config::upstreams`.
+    Upstream(usize),
+    /// To several.
+    Split(Split),
+}
+
+/// Upstreams that share the requests of a route.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Split {
+    /// At least one, each upstream at most once, not all of weight 0.
+    pub legs: Vec<Leg>,
+    /// Which requests stay together.
+    pub sticky: Sticky,
+}
+
+/// One upstream of a split.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Leg {
     /// Index into `Config::upstreams`.
     pub upstream: usize,
+    /// Its share, of the sum of all weights.
+    pub weight: u32,
 }
 
 /// The host a request is for, compared in lower case and without its port.

@@ -51,7 +51,7 @@ fn read_steps(table: &TableReader<'_, '_>) -> Vec<Step> {
     default()
 }
 
-fn read_sticky(table: &TableReader<'_, '_>) -> Sticky {
+pub(super) fn read_sticky(table: &TableReader<'_, '_>) -> Sticky {
     let text = table.text("sticky");
     let sticky = text.and_then(|text| {
         parse_sticky(&text.value).map_err(|problem| report(table, &text, problem)).ok()

@@ -110,7 +110,10 @@ fn values_and_defaults_reach_the_model() {
     assert_eq!(api.hosts[1], HostMatch::Below(".api.example.com".to_owned()));
     let chain: Vec<&str> = api.chain.iter().map(|index| &*config.filters[*index].name).collect();
     assert_eq!(chain, ["headers", "limit"]);
-    assert_eq!(&*config.upstreams[api.upstream].name, "api");
+    let Destination::Split(split) = &api.destination else { panic!("{:?}", api.destination) };
+    let legs: Vec<_> =
+        split.legs.iter().map(|leg| (&*config.upstreams[leg.upstream].name, leg.weight)).collect();
+    assert_eq!((legs, &split.sticky), (vec![("api", 95), ("app", 5)], &Sticky::Client));
     assert_eq!(&*config.listeners[1].routes[0].name, "outbound/1");
     assert_eq!(config.upstreams[0].endpoints[1].to_string(), "[::1]:8443");
     assert_eq!(config.listeners[1].limits, ListenerLimits::default());
@@ -319,7 +322,7 @@ fn every_list_has_a_largest_length() {
             index + 1
         )
     };
-    let cases: [Case<'_>; 13] = [
+    let cases: [Case<'_>; 14] = [
         ("on", RETRY_CONDITIONS_MAX, &|length| {
             let on = list(length, |index| format!("\"{}\"", 400 + index));
             format!("{}retry = {{ on = [{on}] }}\n", with(""))
@@ -338,6 +341,13 @@ fn every_list_has_a_largest_length() {
         ("route", ROUTES_MAX, &|length| {
             let route = "{ upstream = \"app\" }";
             with("").replace(route, &list(length, |_| route.to_owned()))
+        }),
+        ("split", SPLIT_LEGS_MAX, &|length| {
+            let legs = list(length, |index| format!("{{ upstream = \"u{index}\", weight = 1 }}"));
+            let upstreams = (0..length).map(|index| upstream(&format!("u{index}")));
+            let split = format!("[{{ split = [{legs}] }}]");
+            let text = with("").replace("[{ upstream = \"app\" }]", &split);
+            text.replace(APP, "") + &upstreams.collect::<String>()
         }),
         ("upstream", UPSTREAMS_MAX, &|length| {
             with(&(1..length).map(|index| upstream(&format!("u{index}"))).collect::<String>())

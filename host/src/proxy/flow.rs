@@ -2,12 +2,13 @@
 //! body goes through the chain on its way.
 
 use super::ends::{Sink, Source};
+use super::mirror::Copying;
 use super::pump::{End, Pump, PumpError, PumpLimits};
 use super::reply::Fault;
 use super::retry::Retries;
-use super::route::{Listener, Route, Way};
+use super::route::{Listener, Taken, Way};
 use crate::chain::{BodyPass, Direction, Exchange, Hook, LocalResponse, Outcome, Passed, Progress};
-use crate::http::{BodyError, Fields, Frame, Name};
+use crate::http::{BodyError, BodyLength, Fields, Frame, Name};
 use crate::shadow::Recording;
 use crate::shadow::record::Finish;
 use crate::upstream::Lease;
@@ -24,8 +25,8 @@ pub struct Flow<'a> {
     pub progress: RefCell<Progress>,
     /// The listener it came by.
     pub listener: &'a Listener,
-    /// The route that took it.
-    pub route: &'a Route,
+    /// What it got of the route that took it.
+    pub route: Taken<'a>,
     /// Its way through the route: the chain, and who counts.
     pub way: &'a Way,
     /// When the request head was complete.
@@ -56,6 +57,8 @@ pub struct Flow<'a> {
     pub lease: RefCell<Option<Lease>>,
     /// None: its requests are not repeated.
     pub retries: Option<Box<Retries<'a>>>,
+    /// A copy of the request for the mirror, until the request is whole.
+    pub copying: RefCell<Option<Box<Copying<'a>>>>,
 }
 
 /// Why an exchange does not go on as it was.
@@ -91,7 +94,7 @@ impl<'a> Flow<'a> {
         exchange: &'a mut Box<Exchange>,
         progress: Progress,
         listener: &'a Listener,
-        (route, way): (&'a Route, &'a Way),
+        route: Taken<'a>,
         started: Instant,
     ) -> Self {
         const CONTENT_TYPE: Name<'static> = Name::known("content-type");
@@ -101,8 +104,8 @@ impl<'a> Flow<'a> {
             exchange: RefCell::new(exchange),
             progress: RefCell::new(progress),
             listener,
+            way: route.way,
             route,
-            way,
             started,
             request_bytes: Cell::new(0),
             response_bytes: Cell::new(0),
@@ -115,8 +118,9 @@ impl<'a> Flow<'a> {
             continue_due: Cell::new(false),
             long_lived,
             lease: RefCell::default(),
-            retries: Retries::new(&route.upstream),
+            retries: Retries::new(route.upstream),
             recording: RefCell::default(),
+            copying: RefCell::default(),
         }
     }
 
@@ -134,6 +138,18 @@ impl<'a> Flow<'a> {
     pub fn record(&self, take_down: impl FnOnce(&mut Recording)) {
         if let Some(recording) = self.recording.borrow_mut().as_deref_mut() {
             take_down(recording);
+        }
+    }
+
+    /// Puts a part of the request into the copy for the mirror, where there is one, and sends that with
+    /// its end.
+    pub fn copy(&self, length: BodyLength, pieces: &[Bytes], ended: bool) {
+        let mut place = self.copying.borrow_mut();
+        let Some(copying) = place.as_mut() else { return };
+        if !copying.keep(pieces) {
+            *place = None;
+        } else if ended && let Some(copying) = place.take() {
+            copying.send(&self.exchange.borrow().request, length);
         }
     }
 
@@ -296,6 +312,7 @@ impl<'a> Flow<'a> {
         if direction == Direction::Request {
             self.request_bytes.set(self.request_bytes.get() + chunk.len() as u64);
         }
+        let before = output.len();
         match pass {
             None if chunk.is_empty() => {}
             None => output.push(chunk),
@@ -310,6 +327,9 @@ impl<'a> Flow<'a> {
                     Passed::Failed => return Err(Stop::Fault(Fault::FilterFailed)),
                 }
             }
+        }
+        if direction == Direction::Request {
+            self.copy(BodyLength::Unknown, &output[before..], ending.is_some());
         }
         match ending {
             Some(Some(trailers)) => {

@@ -48,6 +48,9 @@ pub async fn forward(
     let mut outgoing = prepare(flow, length, body, responder, timers).await?;
     flow.route.upstream.expect();
     flow.record(Recording::forwarded);
+    if length == BodyLength::None {
+        flow.copy(length, &[], true);
+    }
     let mut freshness = Freshness::Any;
     loop {
         let attempted = attempt(flow, freshness, &mut outgoing, body, responder, timers).await;
@@ -237,7 +240,7 @@ async fn prepare(
 fn keep(flow: &Flow<'_>, connection: Box<Http1>) {
     let sent = connection.writer.queued() == 0 && !connection.writer.unfinished();
     if connection.keepable && sent && connection.reader.body_done() {
-        connection.keep(&flow.route.upstream);
+        connection.keep(flow.route.upstream);
     }
 }
 

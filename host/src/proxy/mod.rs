@@ -3,12 +3,14 @@
 //! `downstream` reads requests off a connection and calls it; `forward`, `attempt`, `flow`, `pump` and
 //! `respond` are the way to the upstream and back; `reply` is the table of faults.
 
+pub mod admit;
 mod answering;
 mod attempt;
 pub mod downstream;
 pub mod ends;
 pub mod flow;
 pub mod forward;
+pub mod mirror;
 pub mod pump;
 pub mod record;
 pub mod reply;
@@ -16,6 +18,7 @@ pub mod respond;
 pub mod retry;
 pub mod route;
 pub mod service;
+pub mod split;
 pub mod timer;
 pub mod tunnel;
 

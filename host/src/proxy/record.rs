@@ -96,6 +96,27 @@ impl Record<'_> {
         self.log(listener, exchange, &outcome, None, None);
     }
 
+    /// A request that has found its route was turned away before a filter saw it, and told so (`sent`)
+    /// or not.
+    pub fn turned_away(
+        &self,
+        listener: &Listener,
+        exchange: &mut Exchange,
+        (fault, sent): (Fault, bool),
+        started: Instant,
+        mut active: Active<'_>,
+    ) {
+        let outcome = Outcome {
+            status: sent.then_some(exchange.response.status),
+            complete: sent,
+            error: Some(fault.row().error),
+            duration: started.elapsed(),
+            ..Outcome::default()
+        };
+        self.log(listener, exchange, &outcome, None, None);
+        active.outcome = outcome;
+    }
+
     fn log(
         &self,
         listener: &Listener,

@@ -67,7 +67,7 @@ pub enum Fault {
     UpgradeFailed,
     /// A filter failed, and its policy is `closed`.
     FilterFailed,
-    /// A limit of this sidecar is reached.
+    /// `overload` is reached, and no place became free in time.
     Overload,
     /// The client took nothing of the answer for `body_idle_timeout`, or too slowly.
     ResponseWriteTimeout,
@@ -227,7 +227,7 @@ impl Fault {
             }
             Fault::Overload => Row {
                 retry_after: Some(1),
-                ..closes(503, "connection_limit_reached", "The sidecar is at its limit.")
+                ..keeps(503, "connection_limit_reached", "The sidecar is at its limit.")
             },
             Fault::ResponseWriteTimeout => {
                 closes(408, "connection_write_timeout", "The answer was not taken in time.")

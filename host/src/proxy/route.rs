@@ -1,11 +1,14 @@
 //! Which route takes a request: the first one in file order that matches; and which of the route's
-//! chains, while another one is tried on a share of the requests.
+//! chains, while another one is tried on a share of the requests. `split` knows which upstream.
 
+use super::mirror::Mirror;
+use super::split::{Destination, field};
 use crate::chain::{Chain, Exchange, Members};
 use crate::config::{self, ListenerLimits};
 use crate::http::{Name, PeerIdentity, RequestHead, ResponseHead};
 use crate::http1::HeadLimits;
 use crate::http2::Http2Limits;
+use crate::overload::Admission;
 use crate::rollout::{Arm, Choice};
 use crate::shadow::Recorder;
 use crate::telemetry::{ListenerStats, RouteStats};
@@ -32,6 +35,8 @@ pub struct Listener {
     pub head_limits: HeadLimits,
     /// Of connections that speak HTTP/2.
     pub http2_limits: Rc<Http2Limits>,
+    /// Requests under way at once.
+    pub admission: Admission,
     /// Counters.
     pub stats: Arc<ListenerStats>,
     /// Of requests that no route took.
@@ -49,11 +54,24 @@ pub struct Route {
     /// The chain that is tried, and on which requests.
     pub next: Option<(Choice, Way)>,
     /// Where it leads.
-    pub upstream: Rc<Upstream>,
+    pub destination: Destination,
+    /// Where copies of its requests go.
+    pub mirror: Option<Mirror>,
     /// Counters.
     pub stats: Arc<RouteStats>,
     /// While another chain is tried on copies of its exchanges: where these are recorded.
     pub shadow: Option<Recorder>,
+}
+
+/// What a request got of the route that took it.
+#[derive(Clone, Copy)]
+pub struct Taken<'r> {
+    /// The route.
+    pub route: &'r Route,
+    /// Its way through the route: the chain, and who counts.
+    pub way: &'r Way,
+    /// Where it goes.
+    pub upstream: &'r Rc<Upstream>,
 }
 
 /// One way through a route.
@@ -80,10 +98,7 @@ impl Route {
         match &self.next {
             None => &self.running,
             Some((choice, way)) => {
-                let header = |name: &HeaderName| {
-                    let name = Name::parse(name.as_str().as_bytes()).ok()?;
-                    exchange.request.fields.get(name)
-                };
+                let header = |name: &HeaderName| field(exchange, name);
                 if choice.takes(exchange.client, header) { way } else { &self.running }
             }
         }
@@ -136,7 +151,7 @@ fn host_of(authority: &str) -> &str {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{HeaderMatch, HeaderValueMatch, HostMatch, PathMatch};
+    use crate::config::{Destination, HeaderMatch, HeaderValueMatch, HostMatch, PathMatch};
     use crate::http::{PeerNames, PeerPattern};
     use http::{HeaderName, Method};
 
@@ -150,7 +165,8 @@ mod tests {
             peers: Vec::new(),
             chain: Vec::new(),
             next_chain: None,
-            upstream: 0,
+            destination: Destination::Upstream(0),
+            mirror: None,
         }
     }
 

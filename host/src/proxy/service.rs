@@ -1,9 +1,11 @@
 //! The data path on one screen: what happens to a request, in what order.
 //!
 //! The caller has read and checked the head, and holds one generation's view of the listener for the
-//! whole exchange. Below this page: `forward` for the way to the upstream and back, `respond` for the
-//! way to the client, `reply` for what a failure looks like, `record` for what is kept of it.
+//! whole exchange. Below this page: `admit` for the wait for a place, `forward` for the way to the
+//! upstream and back, `respond` for the way to the client, `reply` for what a failure looks like,
+//! `record` for what is kept of it.
 
+use super::admit::{admit, turn_away};
 use super::ends::{Responder, Source};
 use super::flow::{Flow, Stop};
 use super::forward::{Timers, forward};
@@ -11,7 +13,7 @@ use super::pump::Pump;
 use super::record::Record;
 use super::reply::Fault;
 use super::respond::{deliver, fault_head, replace, replace_by_fault};
-use super::route::Listener;
+use super::route::{Listener, Taken};
 use crate::chain::{Direction, Exchange, Progress, Verdict};
 use crate::http::{BodyLength, PeerIdentity, forwarding};
 use std::future::poll_fn;
@@ -59,13 +61,27 @@ pub async fn serve(
     exchange.route = route.config.name.clone();
     let active = record.begin(route);
 
+    let places = match admit(listener, length, &mut body, &mut responder).await {
+        Ok(places) => places,
+        Err(fault) => {
+            responder.closes(body.is_unread());
+            let sent = turn_away(exchange, fault, &mut responder).await;
+            return record.turned_away(listener, exchange, (fault, sent), started, active);
+        }
+    };
     let way = route.way(exchange);
     let shadow = route.shadow.as_ref();
     let recording = shadow.and_then(|shadow| shadow.begin(exchange, length, started));
     let mut progress = Progress::default();
     let verdict = way.chain.request_head(exchange, &mut progress);
-    let flow = Flow::new(exchange, progress, listener, (route, way), started);
+    // After the hooks: a filter may set the field that a split goes by.
+    let upstream = route.destination.of(exchange);
+    let taken = Taken { route, way, upstream };
+    let flow = Flow::new(exchange, progress, listener, taken, started);
     flow.go_on_recording(recording);
+    if let Some(mirror) = &route.mirror {
+        *flow.copying.borrow_mut() = mirror.begin(&flow.exchange.borrow());
+    }
     let forwarded = match verdict {
         Verdict::Proceed => forward(&flow, length, &mut body, &mut responder, timers).await,
         Verdict::Respond(response) => Err(Stop::Respond(response)),
@@ -79,6 +95,12 @@ pub async fn serve(
             answer(&flow, stop, &mut responder, timers).await
         }
     };
+    match (flow.upstream_time.get(), error) {
+        (Some(time), _) => places.answered((started + time).into()),
+        // What is given up took so long at least; other failures say nothing of how long answers take.
+        (None, Some(Fault::UpstreamResponseTimeout)) => places.answered(Instant::now().into()),
+        (None, _) => {}
+    }
     record.end(flow, error, active);
 }
 

@@ -6,6 +6,7 @@ use super::forward::Timers;
 use super::record::Record;
 use super::route::{Listener, Route, Way};
 use super::service::{Request, serve};
+use super::split::Destination;
 use crate::chain::exchange::Message;
 use crate::chain::testing::{Calls, Scripted, chain, filter, refusal, trap};
 use crate::chain::{BodyDecision, Exchange, HeadDecision};
@@ -13,6 +14,7 @@ use crate::config::{self, ListenerLimits, PathMatch, UpstreamLimits};
 use crate::http1::{HeadLimits, Reader, Writer};
 use crate::http2::Http2Limits;
 use crate::io::Stream;
+use crate::overload::Admission;
 use crate::shadow::compare::Kind;
 use crate::shadow::testing::{Records, difference, recorder};
 use crate::telemetry::Metrics;
@@ -92,11 +94,13 @@ fn listener(filters: Vec<Scripted>, address: SocketAddr) -> (Listener, Records) 
             peers: Vec::new(),
             chain: Vec::new(),
             next_chain: None,
-            upstream: 0,
+            destination: config::Destination::Upstream(0),
+            mirror: None,
         },
         running: Way { chain: chain(filters), versions: None, side: None },
         next: None,
-        upstream: Rc::new(upstream),
+        destination: Destination::Upstream(Rc::new(upstream)),
+        mirror: None,
         stats: metrics.route("inbound", "route"),
         shadow: Some(recorder),
     };
@@ -114,6 +118,7 @@ fn listener(filters: Vec<Scripted>, address: SocketAddr) -> (Listener, Records) 
             trailer_fields: limits.trailer_fields,
         },
         limits,
+        admission: Admission::default(),
         http2_limits: Rc::new(Http2Limits::default()),
         stats: metrics.listener("inbound"),
         unrouted: metrics.route("inbound", "-"),

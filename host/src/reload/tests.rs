@@ -5,6 +5,7 @@ use super::{
     WAITING_MAX,
 };
 use crate::config;
+use crate::overload::Limiters;
 use crate::shutdown::{Shutdown, Stage};
 use crate::snapshot::{Shared, Snapshot};
 use crate::telemetry::Metrics;
@@ -79,6 +80,7 @@ impl Folder {
             metrics,
             access_log: None,
             upstreams: States::default(),
+            limiters: Limiters::default(),
             connections: AtomicUsize::new(0),
             connections_max: 1,
             shutdown: Shutdown::default(),

@@ -1,7 +1,7 @@
 //! Which requests of a worker the candidate gets: one hash and a comparison.
 //!
-//! The hash is keyed with the salt of the rollout, so that a client can neither choose its side nor
-//! always be among the first. It is the same on all workers and in all steps of a rollout.
+//! The hash is keyed with a salt, for a candidate that of the rollout, so that a client can neither
+//! choose its side nor always be among the first. It is the same on all workers and in all steps.
 
 use super::plan::{Share, Sticky};
 use http::HeaderName;
@@ -9,10 +9,16 @@ use std::cell::Cell;
 use std::hash::{BuildHasher, RandomState};
 use std::net::IpAddr;
 
-/// How the requests of one worker are shared out.
+/// How the requests of one worker are shared out between what runs and a candidate.
 #[derive(Debug)]
 pub struct Choice {
     share: Share,
+    lots: Lots,
+}
+
+/// The numbers by which the requests of one worker are shared out.
+#[derive(Debug)]
+pub struct Lots {
     sticky: Sticky,
     salt: RandomState,
     worker: usize,
@@ -22,7 +28,7 @@ pub struct Choice {
 impl Choice {
     /// The candidate gets `share` of the requests of `worker`.
     pub fn new(share: Share, sticky: Sticky, salt: RandomState, worker: usize) -> Self {
-        Choice { share, sticky, salt, worker, drawn: Cell::new(0) }
+        Choice { share, lots: Lots::new(sticky, salt, worker) }
     }
 
     /// Is the request of `client` for the candidate? `header` looks up a field of it.
@@ -31,15 +37,30 @@ impl Choice {
         client: IpAddr,
         header: impl FnOnce(&HeaderName) -> Option<&'h [u8]>,
     ) -> bool {
-        let hash = match &self.sticky {
+        self.share.takes(self.lots.of(client, header))
+    }
+}
+
+impl Lots {
+    /// Of `worker`; the same requests get the same lot wherever `sticky` and `salt` are the same.
+    pub fn new(sticky: Sticky, salt: RandomState, worker: usize) -> Self {
+        Lots { sticky, salt, worker, drawn: Cell::new(0) }
+    }
+
+    /// The lot of a request of `client`. `header` looks up a field of it.
+    pub fn of<'h>(
+        &self,
+        client: IpAddr,
+        header: impl FnOnce(&HeaderName) -> Option<&'h [u8]>,
+    ) -> u64 {
+        match &self.sticky {
             Sticky::Client => self.salt.hash_one(client),
             Sticky::Header(name) => match header(name) {
                 Some(value) => self.salt.hash_one(value),
                 None => self.draw(),
             },
             Sticky::Random => self.draw(),
-        };
-        self.share.takes(hash)
+        }
     }
 
     fn draw(&self) -> u64 {

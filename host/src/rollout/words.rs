@@ -206,7 +206,7 @@ pub fn parse_sticky(text: &str) -> Result<Sticky, WordProblem> {
                 "write one as in `header:x-user`",
             ),
             None => problem(
-                format!("a canary cannot be sticky by {}", quoted(text)),
+                format!("requests cannot be sticky by {}", quoted(text)),
                 "write `client`, `random`, or a field as in `header:x-user`",
             ),
         },
@@ -343,7 +343,7 @@ mod tests {
         for (text, message) in [
             ("header:", "`` is no name of a field"),
             ("header:a b", "`a b` is no name of a field"),
-            ("cookie", "a canary cannot be sticky by `cookie`"),
+            ("cookie", "requests cannot be sticky by `cookie`"),
         ] {
             assert_eq!(parse_sticky(text).unwrap_err().message, message);
         }

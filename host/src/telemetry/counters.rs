@@ -6,6 +6,7 @@
 use super::guard_stats::GuardStats;
 use super::handshakes::{HandshakeCounts, HandshakeResult, HandshakeVersion};
 use super::histogram::{Distribution, Histogram};
+use super::mirror::MirrorStats;
 use super::sharded::{Sharded, add};
 use crate::chain::Outcome;
 use std::collections::BTreeMap;
@@ -126,6 +127,8 @@ impl ListenerStats {
 /// Requests of one route of one listener.
 #[derive(Debug)]
 pub struct RouteStats {
+    /// Copies of its requests.
+    pub mirror: MirrorStats,
     listener: Arc<str>,
     route: Arc<str>,
     shards: Sharded<RouteShard>,
@@ -142,7 +145,12 @@ struct RouteShard {
 
 impl RouteStats {
     pub(super) fn new(listener: &str, route: &str, workers: usize) -> Self {
-        RouteStats { listener: listener.into(), route: route.into(), shards: Sharded::new(workers) }
+        RouteStats {
+            mirror: MirrorStats::default(),
+            listener: listener.into(),
+            route: route.into(),
+            shards: Sharded::new(workers),
+        }
     }
 
     /// Name of the listener.

@@ -8,7 +8,7 @@ use super::guards;
 use super::handshakes::{HandshakeResult, HandshakeVersion};
 use super::histogram::{BOUNDS, Distribution, Histogram};
 use super::metrics::Live;
-use super::{counters, metrics::Metrics, rollout};
+use super::{counters, metrics::Metrics, mirror, overload, rollout};
 use crate::chain::{FailureKind, Hook};
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, MetricEncoder, NoLabelSet, text};
@@ -44,6 +44,8 @@ impl Collector for View {
         process(&mut out, &self.0)?;
         listeners(&mut out, &live)?;
         routes(&mut out, &live)?;
+        mirror::encode(&mut out, &live)?;
+        overload::encode(&mut out, &live)?;
         upstreams(&mut out, &live)?;
         guards::encode(&mut out, &live)?;
         certificates(&mut out, &live)?;

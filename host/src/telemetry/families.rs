@@ -44,6 +44,11 @@ families! {
     REQUEST_ERRORS: Counter "pillion_request_errors", "Exchanges that ended with an error";
     REQUEST_DURATION: Histogram "pillion_request_duration_seconds",
         "From the complete request head to the last byte of the response";
+    MIRRORED: Counter "pillion_mirrored", "Copies of requests by what became of them";
+    OVERLOAD_LIMIT: Gauge "pillion_overload_limit", "Requests that may be under way at once";
+    OVERLOAD_RUNNING: Gauge "pillion_overload_running", "Requests under way that a limit counts";
+    OVERLOAD_QUEUED: Gauge "pillion_overload_queued", "Requests that wait for a place";
+    OVERLOAD_SHED: Counter "pillion_overload_shed", "Requests turned away";
     UPSTREAM_CONNECTIONS: Gauge "pillion_upstream_connections", "Open upstream connections";
     UPSTREAM_CONNECTIONS_OPENED: Counter "pillion_upstream_connections_opened",
         "Upstream connections made";

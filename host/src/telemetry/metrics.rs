@@ -7,6 +7,7 @@
 use super::counters::{CertificateStats, ListenerStats, ProcessStats, RouteStats, UpstreamStats};
 use super::exposition;
 use super::filter_stats::FilterStats;
+use super::overload::OverloadStats;
 use super::rollout::RolloutNumbers;
 use super::sink::Sink;
 use crate::capability::metrics::Registry;
@@ -23,6 +24,7 @@ pub struct Metrics {
     routes: InUse<RouteStats>,
     upstreams: InUse<UpstreamStats>,
     filters: InUse<FilterStats>,
+    overloads: InUse<OverloadStats>,
     certificates: InUse<CertificateStats>,
     /// With a hash of the filter's configuration.
     custom: Mutex<Vec<(Weak<Registry>, blake3::Hash)>>,
@@ -37,6 +39,7 @@ pub(super) struct Live {
     pub(super) routes: Vec<Arc<RouteStats>>,
     pub(super) upstreams: Vec<Arc<UpstreamStats>>,
     pub(super) filters: Vec<Arc<FilterStats>>,
+    pub(super) overloads: Vec<Arc<OverloadStats>>,
     pub(super) certificates: Vec<Arc<CertificateStats>>,
     pub(super) custom: Vec<Arc<Registry>>,
 }
@@ -52,6 +55,7 @@ impl Metrics {
             routes: InUse::default(),
             upstreams: InUse::default(),
             filters: InUse::default(),
+            overloads: InUse::default(),
             certificates: InUse::default(),
             custom: Mutex::default(),
             rollout: Mutex::default(),
@@ -87,6 +91,11 @@ impl Metrics {
     pub fn upstream(&self, name: &str) -> Arc<UpstreamStats> {
         let make = || UpstreamStats::new(name, self.workers);
         self.upstreams.get_or_make(|known| known.name() == name, make)
+    }
+
+    /// The numbers of a limit on requests under way.
+    pub fn overload(&self, scope: &str) -> Arc<OverloadStats> {
+        self.overloads.get_or_make(|known| known.scope() == scope, || OverloadStats::new(scope))
     }
 
     /// The counters of a filter version.
@@ -168,6 +177,7 @@ impl Metrics {
             routes: self.routes.all(),
             upstreams: self.upstreams.all(),
             filters: self.filters.all(),
+            overloads: self.overloads.all(),
             certificates: self.certificates.all(),
             custom: {
                 let known = self.custom.lock().unwrap_or_else(PoisonError::into_inner);
@@ -179,6 +189,7 @@ impl Metrics {
         live.upstreams.sort_by(|a, b| a.name().cmp(b.name()));
         live.certificates.sort_by(|a, b| a.labels().cmp(&b.labels()));
         live.filters.sort_by(|a, b| (a.filter(), a.version()).cmp(&(b.filter(), b.version())));
+        live.overloads.sort_by(|a, b| a.scope().cmp(b.scope()));
         // Stable: of two configurations of one version the newer one stays the later.
         live.custom.sort_by(|a, b| (a.filter(), a.version()).cmp(&(b.filter(), b.version())));
         live

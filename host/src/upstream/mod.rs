@@ -71,6 +71,13 @@ pub struct Wanted<'t> {
     pub tried: Option<&'t RefCell<Vec<SocketAddr>>>,
 }
 
+impl Wanted<'static> {
+    /// Whatever comes: for a request that no client waits for.
+    pub fn whatever() -> Self {
+        Wanted { freshness: Freshness::Any, key: rand::random(), tried: None }
+    }
+}
+
 /// A connection that a request may be sent on.
 pub enum Connection {
     /// Lent to one request.

@@ -8,13 +8,15 @@ use crate::chain::{Chain, Filter};
 use crate::config;
 use crate::http1::HeadLimits;
 use crate::http2::Http2Limits;
+use crate::overload::Admission;
+use crate::proxy::mirror::Mirror;
 use crate::proxy::route::{Listener, Route, Side, Way};
+use crate::proxy::split::Destination;
 use crate::rollout::{Arm, Choice};
-use crate::snapshot::{Candidate, Snapshot, differences, versions};
-use crate::telemetry::Metrics;
+use crate::snapshot::{Candidate, Shared, Snapshot, differences, versions};
 use crate::telemetry::counters::NO_ROUTE;
 use crate::upstream::health::{self, Checks};
-use crate::upstream::{Endpoints, States, Upstream};
+use crate::upstream::{Endpoints, Upstream};
 use crate::wasm::{Prepared, WasmFilter};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -36,8 +38,9 @@ impl View {
         snapshot: &Snapshot,
         instances: Instances,
         endpoints: &Endpoints,
-        (metrics, states): (&Metrics, &States),
+        shared: &Shared,
     ) -> Self {
+        let Shared { metrics, limiters, upstreams: states, .. } = shared;
         let worker = instances.worker;
         let upstreams = snapshot.config.upstreams.iter().zip(&snapshot.addresses);
         let upstreams: Vec<Rc<Upstream>> = upstreams
@@ -51,15 +54,33 @@ impl View {
             .collect();
         let route = |place: (usize, usize), listener: &str, config: &config::Route| {
             let (running, next) = ways(snapshot, place, &instances);
+            let stats = metrics.route(listener, &config.name);
+            let mirror = config.mirror.as_ref();
             let shadow = snapshot.candidate.as_ref().and_then(|it| it.shadow.as_ref());
             Route {
                 shadow: shadow.and_then(|shadow| shadow.recorder(listener, &config.name)),
                 running,
                 next,
-                upstream: upstreams[config.upstream].clone(),
-                stats: metrics.route(listener, &config.name),
+                destination: Destination::new(
+                    &config.destination,
+                    &upstreams,
+                    (listener, &config.name),
+                    worker,
+                ),
+                mirror: mirror.map(|it| Mirror::new(it, &upstreams, stats.clone(), worker)),
+                stats,
                 config: config.clone(),
             }
+        };
+        let process = snapshot.config.runtime.overload.as_ref();
+        let process = limiters.of("process", process, metrics);
+        let admission = |listener: &config::Listener| Admission {
+            listener: limiters.of(
+                &format!("listener:{}", listener.name),
+                listener.overload.as_ref(),
+                metrics,
+            ),
+            process: process.clone(),
         };
         let listener = |(at, config): (usize, &config::Listener)| Listener {
             name: config.name.clone(),
@@ -74,6 +95,7 @@ impl View {
                 .map(|(nth, it)| route((at, nth), &config.name, it))
                 .collect(),
             limits: config.limits.clone(),
+            admission: admission(config),
         };
         let listeners = snapshot.config.listeners.iter().enumerate();
         View {

@@ -153,7 +153,7 @@ mod tests {
             (&["--canary", "5"], "`5` is no share; write the percentage of requests"),
             (&["--canary", "5% soon"], "`soon` is no duration"),
             (&["--steps", "shadow"], "the last step is `full`: add it"),
-            (&["--sticky", "cookie"], "a canary cannot be sticky by `cookie`"),
+            (&["--sticky", "cookie"], "requests cannot be sticky by `cookie`"),
             (&["--admin", "nonsense"], "write an address with a port"),
         ] {
             let error = parsed(options).unwrap_err();
