@@ -51,13 +51,14 @@ async fn a_copy_has_head_body_and_mark_and_its_answer_goes_nowhere() {
         let (origin, copies) = mirror().await;
         let setup = mirrored(&app, origin.address, "");
         let sidecar = setup.tables(&format!("protocol = \"{protocol}\"")).start().await;
-        for downstream in [Protocol::Http1, Protocol::Http2] {
+        for (before, downstream) in [(0.0, Protocol::Http1), (2.0, Protocol::Http2)] {
             let mut client = sidecar.connect(downstream).await;
             let seen = client.post("/posted", "a body").await.seen();
             assert_eq!((&*seen.body, seen.header("x-pillion-mirrored")), ("a body", None));
+            results(&sidecar, "answered", before + 1.0).await;
             assert_eq!(client.get("/got").await.status, 200);
+            results(&sidecar, "answered", before + 2.0).await;
         }
-        results(&sidecar, "answered", 4.0).await;
         let mut copies = std::mem::take(&mut *copies.lock().expect("nobody panics with it"));
         copies.sort_by(|a, b| a.0.cmp(&b.0));
         for (method, target, fields, body) in copies {

@@ -28,6 +28,15 @@ fn with_overload(origin: &Origin, keys: &str) -> Setup {
         .listener(&format!("overload = {{ {keys} }}"))
 }
 
+/// A sidecar with such limits, and a request that is under way in it.
+async fn busy(origin: &Origin, keys: &str) -> (Sidecar, JoinSet<(Reply, Client)>) {
+    let sidecar = with_overload(origin, keys).start().await;
+    let mut asked = JoinSet::new();
+    begin(&sidecar, &mut asked).await;
+    until("a request at the origin", async || (origin.requests() == 1).then_some(())).await;
+    (sidecar, asked)
+}
+
 /// Sends a request over a connection of its own.
 async fn begin(sidecar: &Sidecar, asked: &mut JoinSet<(Reply, Client)>) {
     let mut client = sidecar.connect(Protocol::Http1).await;
@@ -79,10 +88,7 @@ async fn what_is_beyond_the_limit_waits_and_what_is_beyond_the_queue_is_turned_a
 async fn a_wait_ends_with_its_deadline() {
     let (origin, gate) = holding().await;
     let keys = "requests_max = 1, queue_max = 10, queue_timeout = \"200ms\"";
-    let sidecar = with_overload(&origin, keys).start().await;
-    let mut asked = JoinSet::new();
-    begin(&sidecar, &mut asked).await;
-    until("a request at the origin", async || (origin.requests() == 1).then_some(())).await;
+    let (sidecar, asked) = busy(&origin, keys).await;
     let mut client = sidecar.connect(Protocol::Http1).await;
     assert_shed(&client.get("/").await);
     let late = ["reason=\"queue_timeout\""];
@@ -95,10 +101,7 @@ async fn a_wait_ends_with_its_deadline() {
 async fn a_client_that_leaves_leaves_the_queue() {
     let (origin, gate) = holding().await;
     let keys = "requests_max = 1, queue_max = 10, queue_timeout = \"60s\"";
-    let sidecar = with_overload(&origin, keys).start().await;
-    let mut asked = JoinSet::new();
-    begin(&sidecar, &mut asked).await;
-    until("a request at the origin", async || (origin.requests() == 1).then_some(())).await;
+    let (sidecar, asked) = busy(&origin, keys).await;
     let mut leaving = JoinSet::new();
     begin(&sidecar, &mut leaving).await;
     queued(&sidecar, 1.0).await;
@@ -135,10 +138,7 @@ async fn the_count_is_exact_over_all_workers() {
 async fn a_reload_raises_the_limit_for_those_who_wait() {
     let (origin, gate) = holding().await;
     let keys = "requests_max = 1, queue_max = 10, queue_timeout = \"60s\"";
-    let sidecar = with_overload(&origin, keys).start().await;
-    let mut asked = JoinSet::new();
-    begin(&sidecar, &mut asked).await;
-    until("a request at the origin", async || (origin.requests() == 1).then_some(())).await;
+    let (sidecar, mut asked) = busy(&origin, keys).await;
     begin(&sidecar, &mut asked).await;
     queued(&sidecar, 1.0).await;
     sidecar.edit("requests_max = 1", "requests_max = 2");

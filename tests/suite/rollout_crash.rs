@@ -93,6 +93,8 @@ struct Past {
     /// The last step that it told of, counted from 1.
     step: u64,
     promoted: bool,
+    /// It was about to be rolled back, if not more.
+    going_back: bool,
     ended: bool,
 }
 
@@ -146,11 +148,13 @@ impl Scene {
         let events: Vec<Event> = log.events().into_iter().skip(earlier).collect();
         let told = |message: &str| events.iter().filter(|it| it.message() == message).count();
         let steps = events.iter().filter(|it| it.message() == "rollout step");
+        let mut published = events.iter().filter(|it| it.message() == "generation published");
         Past {
             way,
             versions,
             step: steps.filter_map(|it| it.field("step").parse().ok()).max().unwrap_or(0),
             promoted: told("rollout promoted: the candidate is the running version") > 0,
+            going_back: published.any(|it| it.field("cause") == "rollback"),
             ended: told("rollout ended without being promoted") > 0,
         }
     }
@@ -213,16 +217,13 @@ impl Scene {
             Past { .. } => &[before],
         };
         assert!(may_be.contains(&served), "{served} is in force after {past:?}");
-        let mut cut_short = past.step > 0 && !past.ended && served == before;
-        if cut_short && past.way == Way::RolledBack {
-            // The end may be on disk already and not told yet.
-            cut_short = !self.sidecar.log.messages(CUT_SHORT).is_empty();
-        } else if cut_short {
-            self.sidecar.log.line(CUT_SHORT).await;
-        }
         self.serves(served, past).await;
-        let may_be_told = served == before && !past.ended;
-        assert!(may_be_told || self.sidecar.log.messages(CUT_SHORT).is_empty(), "{past:?}");
+        // Told before the line `ready`.
+        let cut_short = !self.sidecar.log.messages(CUT_SHORT).is_empty();
+        let has_to_be = past.step > 0 && !past.going_back && served == before;
+        let may_be = !past.ended && served == before;
+        assert!(cut_short || !has_to_be, "not told of {past:?}");
+        assert!(!cut_short || may_be, "told of {past:?}");
         self.settle(served, past).await;
         cut_short
     }

@@ -84,13 +84,7 @@ impl Record<'_> {
         sent: bool,
         started: Instant,
     ) {
-        let outcome = Outcome {
-            status: sent.then_some(exchange.response.status),
-            complete: sent,
-            error: Some(fault.row().error),
-            duration: started.elapsed(),
-            ..Outcome::default()
-        };
+        let outcome = refused(exchange, fault, sent, started);
         listener.unrouted.request_started(self.worker);
         listener.unrouted.request_finished(self.worker, &outcome);
         self.log(listener, exchange, &outcome, None, None);
@@ -106,13 +100,7 @@ impl Record<'_> {
         started: Instant,
         mut active: Active<'_>,
     ) {
-        let outcome = Outcome {
-            status: sent.then_some(exchange.response.status),
-            complete: sent,
-            error: Some(fault.row().error),
-            duration: started.elapsed(),
-            ..Outcome::default()
-        };
+        let outcome = refused(exchange, fault, sent, started);
         self.log(listener, exchange, &outcome, None, None);
         active.outcome = outcome;
     }
@@ -133,6 +121,17 @@ impl Record<'_> {
                 Served { upstream, endpoint: endpoint.as_deref(), generation: listener.generation },
             );
         }
+    }
+}
+
+/// What a request came to that was refused before a filter saw it.
+fn refused(exchange: &Exchange, fault: Fault, sent: bool, started: Instant) -> Outcome {
+    Outcome {
+        status: sent.then_some(exchange.response.status),
+        complete: sent,
+        error: Some(fault.row().error),
+        duration: started.elapsed(),
+        ..Outcome::default()
     }
 }
 

@@ -59,6 +59,8 @@ impl Reload {
                 return Err(Refused::Problems(problems));
             }
         };
+        // As it was read, which may be later than it was looked at.
+        self.seen.complete(built.snapshot.tls.files_read(), &self.files);
         for warning in &warnings {
             tracing::warn!(%warning, "the configuration has a doubtful part");
         }
@@ -122,6 +124,7 @@ impl Reload {
         let (now, workers) = ((&*running, &self.listening), self.loader.workers());
         let built = build::staged(now, staged, workers, &self.full.loaded);
         let built = built.map_err(Refused::Problems)?;
+        self.seen.complete(built.snapshot.tls.files_read(), &self.files);
         let snapshot = self.put_in_force(built, cause, started);
         if snapshot.candidate.is_none() {
             self.remember(&snapshot, cause);

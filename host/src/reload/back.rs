@@ -142,8 +142,6 @@ impl Reload {
         let next_stays = full.on_top.as_ref().is_some_and(|on_top| on_top.next_promoted);
         self.full = full;
         let snapshot = self.put_in_force(built, Cause::Rollback, started);
-        self.follow_keys();
-        self.keep_watch(&snapshot);
         if !next_stays {
             self.history.update(|state| {
                 // Else it would be in force again with the next change of the file.
@@ -158,6 +156,8 @@ impl Reload {
             });
         }
         self.remember(&snapshot, Cause::Rollback);
+        self.follow_keys();
+        self.keep_watch(&snapshot);
         tracing::warn!(generation = snapshot.generation, "returned to an earlier version");
         snapshot.generation
     }

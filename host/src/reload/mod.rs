@@ -183,6 +183,7 @@ impl First {
         keys.extend(full.loaded.key_files());
         files.extend(keys.iter().cloned());
         seen.complete(&loader.take_files_read(), &files);
+        seen.complete(built.snapshot.tls.files_read(), &files);
         let listening = built.listening;
         let first =
             First { path, files, keys, loader, full, trial, history, listening, seen, started };

@@ -42,9 +42,16 @@ impl<'l> Reading<'l> {
         Reading { loaded, metrics, contents: BTreeMap::new(), problems: Vec::new() }
     }
 
-    /// `whole`, or everything that was wrong.
-    pub(super) fn finish<T>(self, whole: T) -> Result<T, Vec<Diagnostic>> {
-        if self.problems.is_empty() { Ok(whole) } else { Err(self.problems) }
+    /// What `whole` makes of the hashes of all files that were read, or everything that was wrong.
+    pub(super) fn finish<T>(
+        self,
+        whole: impl FnOnce(BTreeMap<PathBuf, blake3::Hash>) -> T,
+    ) -> Result<T, Vec<Diagnostic>> {
+        if !self.problems.is_empty() {
+            return Err(self.problems);
+        }
+        let hashed = self.contents.into_iter().map(|(path, read)| (path, blake3::hash(&read)));
+        Ok(whole(hashed.collect()))
     }
 
     /// Something is wrong with what the key `at` names.

@@ -25,6 +25,8 @@ use certificate::Certificate;
 use files::Reading;
 use rustls::crypto::CryptoProvider;
 use rustls::{CertificateError, Connection, Error, ProtocolVersion, SupportedProtocolVersion};
+use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 use std::time::SystemTime;
 
@@ -35,6 +37,8 @@ pub struct Tls {
     listeners: Vec<Option<Arc<Terminator>>>,
     /// In the order of `config.upstreams`.
     upstreams: Vec<Option<Arc<Originator>>>,
+    /// What was in the files when they were read.
+    read: BTreeMap<PathBuf, blake3::Hash>,
 }
 
 impl Tls {
@@ -63,7 +67,7 @@ impl Tls {
             client::build(&mut reading, upstream, known)
         });
         let upstreams = upstreams.collect();
-        reading.finish(Tls { listeners, upstreams })
+        reading.finish(|read| Tls { listeners, upstreams, read })
     }
 
     /// Of the listener with this index.
@@ -74,6 +78,11 @@ impl Tls {
     /// Of the upstream with this index.
     pub fn upstream(&self, index: usize) -> Option<&Arc<Originator>> {
         self.upstreams.get(index)?.as_ref()
+    }
+
+    /// Every file it was made of, and the hash of what was in it.
+    pub fn files_read(&self) -> &BTreeMap<PathBuf, blake3::Hash> {
+        &self.read
     }
 
     /// To be called when the generation is published: metrics show the certificates that are in force.
