@@ -18,6 +18,7 @@ use crate::snapshot::Shared;
 use crate::telemetry::sink::Destination;
 use crate::telemetry::tracing_setup::{self, LogError, Logging};
 use crate::telemetry::{AccessLog, Metrics};
+use crate::upstream::States;
 use crate::wasm::CacheError;
 use crate::worker;
 use arc_swap::ArcSwap;
@@ -145,6 +146,7 @@ pub fn run(options: Options) -> Result<ExitCode, StartError> {
         published: watch::Sender::new(generation),
         metrics,
         access_log: access_log.clone(),
+        upstreams: States::default(),
         limiters: Limiters::default(),
         connections: AtomicUsize::new(0),
         connections_max: config.runtime.connections_max.unwrap_or_else(connections_default),

@@ -12,6 +12,7 @@ use crate::shadow::Shadow;
 use crate::shutdown::Shutdown;
 use crate::telemetry::{AccessLog, Metrics};
 use crate::tls::Tls;
+use crate::upstream::States;
 use crate::wasm::{Prepared, WasmFilter};
 use arc_swap::ArcSwap;
 use std::hash::RandomState;
@@ -191,6 +192,8 @@ pub struct Shared {
     pub published: watch::Sender<u64>,
     /// Counters, merged when they are read.
     pub metrics: Arc<Metrics>,
+    /// What the workers know together of upstreams.
+    pub upstreams: States,
     /// None where there is no access log.
     pub access_log: Option<Arc<AccessLog>>,
     /// Limits on requests under way.

@@ -66,6 +66,7 @@ async fn run(plan: &Plan) -> Result<(), String> {
             Section::Latency => section::latency::run(plan, &roster, at, &mut report).await,
             Section::Bodies => section::bodies::run(plan, &roster, &mut report).await,
             Section::Workers => section::workers::run(plan, at, &mut report).await,
+            Section::Balance => section::balance::run(plan, &mut report).await,
             Section::Curves => section::curves::run(plan, &roster, at, &mut report).await,
         }
         report.save().map_err(|error| format!("failed to save the report: {error}"))?;

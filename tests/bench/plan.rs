@@ -7,7 +7,7 @@ use std::time::Duration;
 pub(crate) const USAGE: &str = "\
 usage: bench [SECTION...] [--quick] [--rounds N] [--envoy PATH] [--proxy-wasm]
 
-sections: cpu memory start swap latency bodies workers curves (all where none is named)
+sections: cpu memory start swap latency bodies workers curves balance (all where none is named)
 --quick         fewer and shorter rounds: to see whether everything works, not for figures
 --rounds N      interleaved rounds of every measurement, 1 to 100 (5; 2 with --quick)
 --envoy PATH    the binary of Envoy; else $PILLION_BENCH_ENVOY, else `envoy` on the search path
@@ -24,9 +24,10 @@ pub(crate) enum Section {
     Bodies,
     Workers,
     Curves,
+    Balance,
 }
 
-const SECTIONS: [(&str, Section); 8] = [
+const SECTIONS: [(&str, Section); 9] = [
     ("cpu", Section::Cpu),
     ("memory", Section::Memory),
     ("start", Section::Start),
@@ -35,6 +36,7 @@ const SECTIONS: [(&str, Section); 8] = [
     ("bodies", Section::Bodies),
     ("workers", Section::Workers),
     ("curves", Section::Curves),
+    ("balance", Section::Balance),
 ];
 
 /// What is measured, and how much of it.

@@ -3,6 +3,7 @@
 
 mod access_log;
 mod admin;
+mod balance;
 mod cases;
 mod cli;
 mod compress;
@@ -24,12 +25,14 @@ mod layers;
 mod limits;
 mod malformed;
 mod mirror;
+mod outlier;
 mod overload;
 mod parity;
 mod pass;
 mod peers;
 mod poison;
 mod quarantine;
+mod retries;
 mod rollout;
 mod rollout_crash;
 mod routing;

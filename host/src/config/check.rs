@@ -28,6 +28,7 @@ use super::reader::{TableReader, Text};
 use super::rollout;
 use super::split;
 use super::tls;
+use super::upstream;
 use super::words::did_you_mean;
 
 /// The configuration, if enough of it is usable to build one. Whether it may be used, the context
@@ -365,9 +366,10 @@ fn read_upstream(name: &Text, table: &TableReader<'_, '_>) -> Option<Upstream> {
     }
     let tls = tls::read::upstream(table, &endpoints);
     let protocol = read_protocol(table);
+    let policy = upstream::read::policy(table, protocol);
     let limits = UpstreamLimits::read(&table.table("limits"));
     let name: Arc<str> = name.value.as_str().into();
-    table.has("endpoints").then_some(Upstream { name, endpoints, protocol, tls, limits })
+    table.has("endpoints").then_some(Upstream { name, endpoints, protocol, tls, policy, limits })
 }
 
 fn read_protocol(table: &TableReader<'_, '_>) -> Protocol {

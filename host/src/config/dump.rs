@@ -222,7 +222,7 @@ fn dump_route(config: &Config, route: &Route) -> Value {
 }
 
 fn dump_upstream(upstream: &Upstream) -> Value {
-    let Upstream { name: _, endpoints, protocol, tls, limits } = upstream;
+    let Upstream { name: _, endpoints, protocol, tls, policy, limits } = upstream;
     let endpoints: Vec<String> = endpoints.iter().map(ToString::to_string).collect();
     let protocol = match protocol {
         Protocol::Http1 => "http1",
@@ -235,6 +235,7 @@ fn dump_upstream(upstream: &Upstream) -> Value {
     if let Some(tls) = tls {
         value["tls"] = dump_upstream_tls(tls);
     }
+    super::upstream::dump(policy, &mut value);
     value
 }
 

@@ -11,8 +11,8 @@ pub(super) use self::filter::GRANTS;
 pub(super) use self::filter::RATE_LIMIT;
 use super::limits::{
     CHAIN_FILTERS_MAX, CONNECTIONS, CompileLimits, DRAIN_TIMEOUT, ENDPOINTS_MAX, FILTERS_MAX,
-    IGNORED_HEADERS_MAX, JudgeLimits, LISTENERS_MAX, ListenerLimits, MATCH_VALUES_MAX,
-    PEER_PATTERNS_MAX, ROUTES_MAX, SPLIT_LEGS_MAX, TRUSTED_PROXIES_MAX, UPSTREAMS_MAX,
+    IGNORED_HEADERS_MAX, JudgeLimits, LISTENERS_MAX, ListenerLimits, MATCH_VALUES_MAX, Outlier,
+    PEER_PATTERNS_MAX, ROUTES_MAX, SLOW_START, SPLIT_LEGS_MAX, TRUSTED_PROXIES_MAX, UPSTREAMS_MAX,
     UpstreamLimits, WORKERS,
 };
 use super::mirror::MIRROR;
@@ -21,6 +21,7 @@ use super::pass::PASS;
 use super::spec::Presence::{Optional, Required};
 use super::spec::{Key, Kind, Limit, Presence, Table, Unit};
 use super::tls::keys::{LISTENER_TLS, UPSTREAM_TLS};
+use super::upstream::keys::{HEALTH, RETRY};
 use crate::rollout::plan::STEPS_MAX;
 
 /// Where the admin listener is unless the file says otherwise.
@@ -391,8 +392,8 @@ const MATCH: Table = Table {
     ],
 };
 
-const UPSTREAM: Table = Table {
-    doc: "Servers that answer requests, in turn.",
+pub(super) const UPSTREAM: Table = Table {
+    doc: "Servers that answer requests.",
     keys: &[
         key(
             "endpoints",
@@ -412,6 +413,48 @@ const UPSTREAM: Table = Table {
             Optional,
             Kind::Table(&UPSTREAM_TLS),
             "How they are spoken to in TLS. Without it: they speak HTTP alone.",
+        ),
+        key(
+            "balance",
+            Optional,
+            Kind::Choice {
+                values: &["round_robin", "least_request", "p2c_ewma", "maglev"],
+                default: Some("round_robin"),
+            },
+            "Which of them is next: each in its turn, the less loaded of two that are drawn, the \
+             one of two that is expected to answer sooner, or always the same one for a key.",
+        ),
+        key(
+            "hash_key",
+            Optional,
+            Kind::Text { default: None },
+            "The key of `maglev`: `client`, or a field, as in `header:x-user`. Without it: \
+             `client`.",
+        ),
+        key(
+            "slow_start",
+            Optional,
+            Kind::Limit(SLOW_START),
+            "Time for which an endpoint that has come or come back gets less than its share.",
+        ),
+        key(
+            "outlier",
+            Optional,
+            Kind::Table(&Outlier::TABLE),
+            "When an endpoint is left out for a while because of how it answers. Without it: never.",
+        ),
+        key(
+            "retry",
+            Optional,
+            Kind::Table(&RETRY),
+            "When a request is repeated. Without it: once, when a kept connection was closed under \
+             an idempotent one.",
+        ),
+        key(
+            "health",
+            Optional,
+            Kind::Table(&HEALTH),
+            "How endpoints are asked whether they are well. Without it: they are not.",
         ),
         key(
             "limits",

@@ -42,6 +42,8 @@ pub const SPLIT_LEGS_MAX: usize = 16;
 pub const UPSTREAMS_MAX: usize = 1_000;
 /// Endpoints of an upstream.
 pub const ENDPOINTS_MAX: usize = 1_000;
+/// Conditions of `on` in `[upstream.NAME.retry]`.
+pub const RETRY_CONDITIONS_MAX: usize = 32;
 /// Filters of a file.
 pub const FILTERS_MAX: usize = 1_000;
 /// Filters in one chain.
@@ -243,6 +245,15 @@ limits! {
         keepalive_connections: count = 64, 0 => 10_000;
         /// Connections open at once to each endpoint, per worker; beyond them the answer is 503.
         connections_max: count = 1_024, 1 => 1_000_000;
+        /// Requests that wait for a connection at once, over all workers; beyond them the answer is
+        /// 503.
+        pending_max: count = 1_024, 1 => 1_000_000;
+        /// Requests outstanding at once at all endpoints, over all workers; beyond them the answer
+        /// is 503. 0: no such bound, and nothing is counted.
+        requests_max: count = 0, 0 => 1_000_000;
+        /// Requests that are being repeated at once, over all workers; beyond them a failure stays
+        /// one.
+        retries_max: count = 64, 1 => 1_000_000;
         /// Bytes of a status line and its fields; beyond them the answer is 502.
         head_bytes: size = kib(32), kib(1) => mib(1);
         /// Fields of an answer's head; beyond them the answer is 502.
@@ -263,6 +274,53 @@ limits! {
         h2_ping_interval: duration = s(30), s(1) => h(24);
         /// Time for the answer to such a ping.
         h2_ping_timeout: duration = s(20), ms(100) => m(10);
+    }
+}
+
+limits! {
+    /// When an endpoint is left out for a while because of how it answers.
+    Outlier {
+        /// Answers of 500 to 599, and attempts without an answer, in a row; 0: not looked at.
+        consecutive_5xx: count = 5, 0 => 1_000;
+        /// Answers of 502, 503 and 504, and attempts without an answer, in a row; 0: not looked at.
+        consecutive_gateway: count = 5, 0 => 1_000;
+        /// Share of good answers within `interval` below which an endpoint is left out, while the
+        /// others together reach it; 0: not looked at.
+        success_rate_min: percent = 0, 0 => 1_000_000;
+        /// Answers that an endpoint must have given within `interval` for `success_rate_min`.
+        success_rate_requests: count = 50, 1 => 1_000_000;
+        /// Time over which `success_rate_min` is looked at, and after which one ejection less is
+        /// remembered.
+        interval: duration = s(10), ms(100) => h(1);
+        /// Time for which an endpoint is left out the first time; the second time is twice that,
+        /// and so on.
+        ejection_time: duration = s(30), ms(100) => h(1);
+        /// The longest such time.
+        ejection_time_max: duration = m(5), ms(100) => h(24);
+        /// Share of the endpoints that may be left out at once; of two or more always one may.
+        ejected_max: percent = 500_000, 0 => 1_000_000;
+    }
+}
+
+limits! {
+    /// How long is waited before a request is repeated: between nothing and a bound that doubles.
+    Backoff {
+        /// The bound before the first repetition.
+        base: duration = ms(25), ms(1) => m(1);
+        /// The largest bound.
+        max: duration = ms(250), ms(1) => m(5);
+    }
+}
+
+limits! {
+    /// How many requests may be repeated, in relation to those that come.
+    RetryBudget {
+        /// Repetitions for each request, in steps of 0.1 %.
+        ratio: percent = 200_000, 0 => 1_000_000;
+        /// Repetitions allowed in each second whatever comes.
+        min_per_second: count = 10, 0 => 100_000;
+        /// Time for which a request counts.
+        ttl: duration = s(10), s(1) => m(1);
     }
 }
 
@@ -348,6 +406,32 @@ limits! {
 /// The range of `drain_timeout`.
 pub(super) const DRAIN_TIMEOUT: Limit =
     Limit { unit: Unit::Duration, default: Some(s(30)), min: 0, max: h(1) };
+/// The range of `slow_start`.
+pub(super) const SLOW_START: Limit =
+    Limit { unit: Unit::Duration, default: Some(0), min: 0, max: h(1) };
+/// The range of `attempts`.
+pub(super) const ATTEMPTS: Limit = Limit { unit: Unit::Count, default: Some(3), min: 2, max: 10 };
+/// The range of `per_try_timeout`.
+pub(super) const PER_TRY_TIMEOUT: Limit =
+    Limit { unit: Unit::Duration, default: None, min: ms(1), max: h(1) };
+/// The range of `replay_buffer`.
+pub(super) const REPLAY_BUFFER: Limit =
+    Limit { unit: Unit::Size, default: Some(kib(64)), min: 0, max: mib(16) };
+/// The range of `retry_after_max`.
+pub(super) const RETRY_AFTER_MAX: Limit =
+    Limit { unit: Unit::Duration, default: Some(s(1)), min: 0, max: m(5) };
+/// The range of `status` of health checks.
+pub(super) const HEALTH_STATUS: Limit =
+    Limit { unit: Unit::Count, default: None, min: 200, max: 599 };
+/// The range of `interval` of health checks.
+pub(super) const HEALTH_INTERVAL: Limit =
+    Limit { unit: Unit::Duration, default: Some(s(10)), min: ms(10), max: h(1) };
+/// The range of `timeout` of health checks.
+pub(super) const HEALTH_TIMEOUT: Limit =
+    Limit { unit: Unit::Duration, default: Some(s(1)), min: ms(1), max: m(1) };
+/// The range of `healthy` and, apart from its default, of `unhealthy`.
+pub(super) const HEALTH_THRESHOLD: Limit =
+    Limit { unit: Unit::Count, default: Some(2), min: 1, max: 100 };
 /// The range of `workers`.
 pub(super) const WORKERS: Limit = Limit { unit: Unit::Count, default: None, min: 1, max: 64 };
 /// The range of `connections_max`.

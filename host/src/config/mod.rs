@@ -32,6 +32,7 @@ mod spec;
 mod split;
 mod syntax;
 pub mod tls;
+mod upstream;
 mod words;
 
 #[cfg(test)]
@@ -51,12 +52,13 @@ pub use self::dump::REDACTED;
 pub use self::filters::BUILTIN_FILTERS;
 pub use self::keys::ADMIN_ADDRESS_DEFAULT;
 pub use self::limits::{
-    BODY_CHUNK_BYTES_MAX, CERTIFICATES_MAX, CHAIN_FILTERS_MAX, CONFIG_FILE_BYTES_MAX,
+    BODY_CHUNK_BYTES_MAX, Backoff, CERTIFICATES_MAX, CHAIN_FILTERS_MAX, CONFIG_FILE_BYTES_MAX,
     CONFIG_KEY_PATH_BYTES_MAX, CompileLimits, ENDPOINTS_MAX, FILTER_CONFIG_BYTES_MAX, FILTERS_MAX,
     FilterLimits, IGNORED_HEADERS_MAX, JudgeLimits, KvGrant, LISTENERS_MAX, LOG_LINE_BYTES_MAX,
-    ListenerLimits, MATCH_VALUES_MAX, NAME_BYTES_MAX, NOTE_BYTES_MAX, NOTES_MAX, PEER_PATTERNS_MAX,
-    REFERENCED_FILE_BYTES_MAX, ROUTES_MAX, SOCKET_PATH_BYTES_MAX, SPLIT_LEGS_MAX, TOKEN_CHARS_MAX,
-    TOKEN_CHARS_MIN, TRUSTED_PROXIES_MAX, UPSTREAMS_MAX, UpstreamLimits, VERSION_BYTES_MAX,
+    ListenerLimits, MATCH_VALUES_MAX, NAME_BYTES_MAX, NOTE_BYTES_MAX, NOTES_MAX, Outlier,
+    PEER_PATTERNS_MAX, REFERENCED_FILE_BYTES_MAX, RETRY_CONDITIONS_MAX, ROUTES_MAX, RetryBudget,
+    SOCKET_PATH_BYTES_MAX, SPLIT_LEGS_MAX, TOKEN_CHARS_MAX, TOKEN_CHARS_MIN, TRUSTED_PROXIES_MAX,
+    UPSTREAMS_MAX, UpstreamLimits, VERSION_BYTES_MAX,
 };
 pub use self::mirror::Mirror;
 pub use self::model::{
@@ -67,6 +69,7 @@ pub use self::model::{
 pub use self::overload::Overload;
 pub use self::pass::Pass;
 pub use self::schema::schema;
+pub use self::upstream::{Balance, Check, Condition, HashKey, Health, Policy, Retry};
 
 use self::diagnostic::SourceText;
 use self::dump::{SecretValues, Secrets};

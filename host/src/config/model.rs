@@ -24,6 +24,7 @@ use super::mirror::Mirror;
 use super::overload::Overload;
 use super::pass::Pass;
 use super::tls::{ListenerTls, UpstreamTls};
+use super::upstream::Policy;
 use crate::http::PeerPattern;
 use crate::rollout::{Plan, Sticky};
 
@@ -329,6 +330,8 @@ pub struct Upstream {
     pub protocol: Protocol,
     /// How they are spoken to in TLS; none: without it.
     pub tls: Option<UpstreamTls>,
+    /// How they are chosen and guarded, and when requests are repeated.
+    pub policy: Policy,
     /// Bounds on connections and answers.
     pub limits: UpstreamLimits,
 }

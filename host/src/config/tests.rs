@@ -156,12 +156,19 @@ fn limits() -> Vec<(String, Limit, String, String)> {
     let listener = "[[listener]]\nname = \"inbound\"\naddress = \"127.0.0.1:8080\"\n";
     let end = format!("\nroute = [{{ upstream = \"app\" }}]\n{APP}");
     let filter = "[filter.a]\nsource = \"./a.wasm\"\n";
-    let places: [(&Table, String, String); 8] = [
+    let upstream = |table: &str| format!("{}\n[upstream.app{table}]\n", with(""));
+    let places: [(&Table, String, String); 14] = [
         (&JudgeLimits::TABLE, "[rollout.judge]\n".to_owned(), with("")),
         (&keys::RUNTIME, "[runtime]\n".to_owned(), with("")),
         (&CompileLimits::TABLE, "[runtime.compile]\n".to_owned(), with("")),
         (&ListenerLimits::TABLE, format!("{listener}limits."), end),
-        (&UpstreamLimits::TABLE, format!("{}\n[upstream.app.limits]\n", with("")), String::new()),
+        (&UpstreamLimits::TABLE, upstream(".limits"), String::new()),
+        (&keys::UPSTREAM, with(""), String::new()),
+        (&Outlier::TABLE, upstream(".outlier"), String::new()),
+        (&upstream::keys::RETRY, upstream(".retry"), String::new()),
+        (&Backoff::TABLE, upstream(".retry.backoff"), String::new()),
+        (&RetryBudget::TABLE, upstream(".retry.budget"), String::new()),
+        (&upstream::keys::HEALTH, upstream(".health"), String::new()),
         (&FilterLimits::TABLE, format!("{filter}limits."), with("")),
         (&KvGrant::TABLE, format!("{filter}grants.kv."), with("")),
         (&keys::RATE_LIMIT, format!("{filter}grants.rate-limit."), with("")),
@@ -176,7 +183,8 @@ fn limits() -> Vec<(String, Limit, String, String)> {
                 .filter(|other| other.presence == Presence::Required && other.name != key.name);
             let mut before = before.clone();
             for other in required {
-                let Kind::Limit(limit) = other.kind else { panic!("{}", other.name) };
+                // Others are in the text before.
+                let Kind::Limit(limit) = other.kind else { continue };
                 let value = limit.format(limit.min);
                 let value = if limit.unit == Unit::Count { value } else { format!("{value:?}") };
                 before = format!("{before}{} = {value}\ngrants.rate-limit.", other.name);
@@ -314,7 +322,11 @@ fn every_list_has_a_largest_length() {
             index + 1
         )
     };
-    let cases: [Case<'_>; 13] = [
+    let cases: [Case<'_>; 14] = [
+        ("on", RETRY_CONDITIONS_MAX, &|length| {
+            let on = list(length, |index| format!("\"{}\"", 400 + index));
+            format!("{}retry = {{ on = [{on}] }}\n", with(""))
+        }),
         ("steps", STEPS_MAX, &|length| {
             let canaries = list(length - 1, |index| format!("\"canary {}%\"", index + 1));
             with(&format!("[rollout]\nsteps = [{canaries}, \"full\"]\n"))

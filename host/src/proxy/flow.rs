@@ -5,11 +5,13 @@ use super::ends::{Sink, Source};
 use super::mirror::Copying;
 use super::pump::{End, Pump, PumpError, PumpLimits};
 use super::reply::Fault;
+use super::retry::Retries;
 use super::route::{Listener, Taken, Way};
 use crate::chain::{BodyPass, Direction, Exchange, Hook, LocalResponse, Outcome, Passed, Progress};
 use crate::http::{BodyError, BodyLength, Fields, Frame, Name};
 use crate::shadow::Recording;
 use crate::shadow::record::Finish;
+use crate::upstream::Lease;
 use bytes::Bytes;
 use std::cell::{Cell, RefCell};
 use std::net::SocketAddr;
@@ -51,6 +53,10 @@ pub struct Flow<'a> {
     pub long_lived: bool,
     /// What is kept of it for a shadow, while there is one.
     pub recording: RefCell<Option<Box<Recording>>>,
+    /// The endpoint in use, where somebody wants to know how it does.
+    pub lease: RefCell<Option<Lease>>,
+    /// None: its requests are not repeated.
+    pub retries: Option<Box<Retries<'a>>>,
     /// A copy of the request for the mirror, until the request is whole.
     pub copying: RefCell<Option<Box<Copying<'a>>>>,
 }
@@ -111,6 +117,8 @@ impl<'a> Flow<'a> {
             awaits_continue: Cell::new(false),
             continue_due: Cell::new(false),
             long_lived,
+            lease: RefCell::default(),
+            retries: Retries::new(route.upstream),
             recording: RefCell::default(),
             copying: RefCell::default(),
         }
@@ -250,6 +258,9 @@ impl<'a> Flow<'a> {
         sink: &mut Sink<'_>,
         output: &mut Vec<Bytes>,
     ) -> Result<(), Stop> {
+        if let (Direction::Request, Some(retries)) = (direction, &self.retries) {
+            retries.keep(output);
+        }
         for bytes in output.drain(..) {
             self.record(|recording| recording.left(direction, &bytes));
             if direction == Direction::Response {
@@ -268,6 +279,9 @@ impl<'a> Flow<'a> {
         trailers: Option<&Fields>,
         pump: &mut Pump<'_>,
     ) -> Result<(), Stop> {
+        if let (Direction::Request, Some(retries)) = (direction, &self.retries) {
+            retries.keep_ending(trailers);
+        }
         self.record(|recording| recording.ended(direction, trailers));
         sink.end(trailers).map_err(|error| fault_of(direction, &error.into()))?;
         pump.drain(sink, 0).await.map_err(|error| fault_of(direction, &error))?;

@@ -13,7 +13,7 @@ use crate::http2;
 use crate::rollout::choice::Lots;
 use crate::rollout::{Share, Sticky};
 use crate::telemetry::{Mirrored, RouteStats};
-use crate::upstream::{Connection, Freshness, Http1, Lent, Upstream};
+use crate::upstream::{Connection, Http1, Lent, Upstream, Wanted};
 use bytes::Bytes;
 use std::cell::Cell;
 use std::future::poll_fn;
@@ -137,7 +137,25 @@ async fn deliver(
     length: BodyLength,
     body: Bytes,
 ) -> Option<()> {
-    let Lent { connection, .. } = upstream.lend(Freshness::Any).await.ok()?;
+    let Lent { connection, lease, .. } = upstream.lend(Wanted::whatever()).await.ok()?;
+    let status = exchange(upstream, connection, head, length, body).await;
+    if let Some(lease) = lease {
+        match status {
+            Some(status) => lease.answered(status, None),
+            None => lease.failed(),
+        }
+    }
+    status.map(|_| ())
+}
+
+/// The status of the answer.
+async fn exchange(
+    upstream: &Upstream,
+    connection: Connection,
+    head: &RequestHead,
+    length: BodyLength,
+    body: Bytes,
+) -> Option<u16> {
     match connection {
         Connection::Http1(mut connection) => {
             connection.writer.request_head(head, length);
@@ -152,7 +170,7 @@ async fn deliver(
                 let head = poll_fn(|cx| answer.poll_head(cx, &mut response)).await.ok()?;
                 if let http2::Answer::Final(..) = head {
                     // Dropping the stream resets it, which leaves the connection as it was.
-                    return Some(());
+                    return Some(response.status);
                 }
             }
             None
@@ -172,7 +190,7 @@ async fn over_http1(
     upstream: &Upstream,
     mut connection: Box<Http1>,
     head: &RequestHead,
-) -> Option<()> {
+) -> Option<u16> {
     let mut response = ResponseHead::default();
     let mut interim = 0;
     let framing = loop {
@@ -202,5 +220,5 @@ async fn over_http1(
             }
         }
     }
-    Some(())
+    Some(response.status)
 }

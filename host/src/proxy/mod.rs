@@ -1,9 +1,11 @@
 //! One request: the data path. `service` is the page to read first.
 //!
-//! `downstream` reads requests off a connection and calls it; `forward`, `flow`, `pump` and `respond`
-//! are the way to the upstream and back; `reply` is the table of faults.
+//! `downstream` reads requests off a connection and calls it; `forward`, `attempt`, `flow`, `pump` and
+//! `respond` are the way to the upstream and back; `reply` is the table of faults.
 
 pub mod admit;
+mod answering;
+mod attempt;
 pub mod downstream;
 pub mod ends;
 pub mod flow;
@@ -14,6 +16,7 @@ pub mod pump;
 pub mod record;
 pub mod reply;
 pub mod respond;
+pub mod retry;
 pub mod route;
 pub mod service;
 pub mod split;

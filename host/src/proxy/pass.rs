@@ -12,7 +12,7 @@ use crate::chain::Chain;
 use crate::config::{self, PathMatch, Protocol, UpstreamLimits};
 use crate::http::{Name, RequestHead, Scheme};
 use crate::telemetry::{RouteStats, UpstreamStats};
-use crate::upstream::{Endpoints, Upstream};
+use crate::upstream::{Endpoints, State, Upstream};
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::io;
@@ -132,10 +132,13 @@ impl Passing {
             protocol: Protocol::Http1,
             tls: None,
             limits: UpstreamLimits::default(),
+            policy: config::Policy::default(),
         };
         let stats = self.upstream_stats.clone();
+        // One name stands for many hosts, which have nothing in common.
+        let state = State::alone(upstream.name.clone(), addresses, stats.clone());
         let upstream =
-            Upstream::new(&upstream, addresses, None, &self.endpoints, stats, self.worker);
+            Upstream::new(&upstream, addresses, None, &self.endpoints, state, stats, self.worker);
         Route {
             config: self.route.clone(),
             running: Way { chain: Chain::default(), versions: None, side: None },

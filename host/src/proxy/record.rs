@@ -158,9 +158,10 @@ fn breaks_off(fault: Fault, exchange: &Exchange) -> bool {
 }
 
 /// Is it the upstream that failed?
-fn is_upstreams(fault: Fault) -> bool {
+pub(super) fn is_upstreams(fault: Fault) -> bool {
     match fault {
         Fault::NoEndpoint
+        | Fault::UpstreamLimit
         | Fault::UpstreamRefused
         | Fault::UpstreamConnectTimeout
         | Fault::UpstreamUnreachable

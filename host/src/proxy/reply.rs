@@ -43,6 +43,8 @@ pub enum Fault {
     Loop,
     /// Every endpoint of the upstream is out of use.
     NoEndpoint,
+    /// The upstream has as much to do as `pending_max` or `requests_max` allow.
+    UpstreamLimit,
     /// The upstream refused the connection.
     UpstreamRefused,
     /// The upstream did not accept a connection within `connect_timeout`.
@@ -100,7 +102,7 @@ pub struct Row {
 
 impl Fault {
     /// Every fault.
-    pub const ALL: [Fault; 35] = [
+    pub const ALL: [Fault; 36] = [
         Fault::RequestMalformed,
         Fault::TargetTooLong,
         Fault::RequestHeadTooLarge,
@@ -117,6 +119,7 @@ impl Fault {
         Fault::AddressProhibited,
         Fault::Loop,
         Fault::NoEndpoint,
+        Fault::UpstreamLimit,
         Fault::UpstreamRefused,
         Fault::UpstreamConnectTimeout,
         Fault::UpstreamUnreachable,
@@ -184,6 +187,10 @@ impl Fault {
             Fault::NoEndpoint => Row {
                 retry_after: Some(1),
                 ..keeps(503, "destination_unavailable", "No endpoint is available.")
+            },
+            Fault::UpstreamLimit => Row {
+                retry_after: Some(1),
+                ..keeps(503, "connection_limit_reached", "The upstream has too much to do.")
             },
             Fault::UpstreamRefused => {
                 keeps(502, "connection_refused", "The upstream refused the connection.")

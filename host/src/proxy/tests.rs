@@ -18,7 +18,7 @@ use crate::overload::Admission;
 use crate::shadow::compare::Kind;
 use crate::shadow::testing::{Records, difference, recorder};
 use crate::telemetry::Metrics;
-use crate::upstream::{Endpoints, Upstream};
+use crate::upstream::{Endpoints, States, Upstream};
 use crate::worker::Gate;
 use std::future::poll_fn;
 use std::io::{Read, Write};
@@ -76,9 +76,13 @@ fn listener(filters: Vec<Scripted>, address: SocketAddr) -> (Listener, Records) 
     let metrics = Metrics::new(1, SystemTime::now());
     let limits = UpstreamLimits::default();
     let (name, protocol) = ("app".into(), config::Protocol::Http1);
-    let upstream = config::Upstream { name, endpoints: Vec::new(), protocol, tls: None, limits };
+    let policy = config::Policy::default();
+    let upstream =
+        config::Upstream { name, endpoints: Vec::new(), protocol, tls: None, policy, limits };
     let stats = metrics.upstream("app");
-    let upstream = Upstream::new(&upstream, &[address], None, &Endpoints::default(), stats, 0);
+    let state = States::default().of(&upstream.name, &[address], &stats);
+    let endpoints = Endpoints::default();
+    let upstream = Upstream::new(&upstream, &[address], None, &endpoints, state, stats, 0);
     let (recorder, records) = recorder();
     let route = Route {
         config: config::Route {

@@ -9,6 +9,7 @@ use crate::overload::Limiters;
 use crate::shutdown::{Shutdown, Stage};
 use crate::snapshot::{Shared, Snapshot};
 use crate::telemetry::Metrics;
+use crate::upstream::States;
 use crate::wasm::Compiler;
 use arc_swap::ArcSwap;
 use std::net::{SocketAddr, TcpListener};
@@ -78,6 +79,7 @@ impl Folder {
             published: watch::Sender::new(1),
             metrics,
             access_log: None,
+            upstreams: States::default(),
             limiters: Limiters::default(),
             connections: AtomicUsize::new(0),
             connections_max: 1,

@@ -311,6 +311,13 @@ impl Recording {
         }
     }
 
+    /// The request is sent once more, from its beginning.
+    pub fn repeated(&mut self) {
+        if let Some(Record { sent_body, room, .. }) = &mut self.record {
+            sent_body.begin_anew(room);
+        }
+    }
+
     /// Where a body is kept as it leaves the chain; none: it is the one that entered.
     fn leaving(&mut self, direction: Direction) -> Option<(&mut Body, &mut Room)> {
         let Record { request, answer, replaced, sent_body, delivered_body, room, .. } =

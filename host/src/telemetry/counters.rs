@@ -3,6 +3,7 @@
 //! The data path writes, one shard a worker; `exposition` reads. `worker` is the number of the
 //! calling worker; threads that are no worker give `usize::MAX`.
 
+use super::guard_stats::GuardStats;
 use super::handshakes::{HandshakeCounts, HandshakeResult, HandshakeVersion};
 use super::histogram::{Distribution, Histogram};
 use super::mirror::MirrorStats;
@@ -206,6 +207,8 @@ impl RouteStats {
 /// Connections to and requests sent to one upstream.
 #[derive(Debug)]
 pub struct UpstreamStats {
+    /// Breakers, endpoints left out, repetitions.
+    pub guards: GuardStats,
     name: Arc<str>,
     shards: Sharded<UpstreamShard>,
 }
@@ -223,7 +226,11 @@ struct UpstreamShard {
 
 impl UpstreamStats {
     pub(super) fn new(name: &str, workers: usize) -> Self {
-        UpstreamStats { name: name.into(), shards: Sharded::new(workers) }
+        UpstreamStats {
+            guards: GuardStats::default(),
+            name: name.into(),
+            shards: Sharded::new(workers),
+        }
     }
 
     /// Name of the upstream.

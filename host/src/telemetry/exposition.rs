@@ -4,6 +4,7 @@
 use super::custom;
 use super::families::{self, Family};
 use super::filter_stats::Decision;
+use super::guards;
 use super::handshakes::{HandshakeResult, HandshakeVersion};
 use super::histogram::{BOUNDS, Distribution, Histogram};
 use super::metrics::Live;
@@ -46,6 +47,7 @@ impl Collector for View {
         mirror::encode(&mut out, &live)?;
         overload::encode(&mut out, &live)?;
         upstreams(&mut out, &live)?;
+        guards::encode(&mut out, &live)?;
         certificates(&mut out, &live)?;
         filter_calls(&mut out, &live)?;
         filter_instances(&mut out, &live)?;

@@ -60,6 +60,23 @@ families! {
     UPSTREAM_FAILURES: Counter "pillion_upstream_failures", "Requests that failed upstream";
     UPSTREAM_RESPONSE: Histogram "pillion_upstream_response_seconds",
         "From the complete request head to the response head of the upstream";
+    UPSTREAM_ENDPOINTS: Gauge "pillion_upstream_endpoints", "Endpoints by whether they are in use";
+    UPSTREAM_ENDPOINT_AVAILABLE: Gauge "pillion_upstream_endpoint_available",
+        "1 while the endpoint is neither ejected nor unhealthy";
+    UPSTREAM_EJECTIONS: Counter "pillion_upstream_ejections",
+        "Endpoints left out for a while because of their answers";
+    UPSTREAM_EJECTIONS_WITHHELD: Counter "pillion_upstream_ejections_withheld",
+        "Endpoints kept although they should have been left out, because too many are";
+    UPSTREAM_HEALTH_CHECKS: Counter "pillion_upstream_health_checks", "Active health checks";
+    UPSTREAM_GUARDED: Gauge "pillion_upstream_guarded",
+        "What is under way of what a limit over all workers bounds";
+    UPSTREAM_LIMIT_REACHED: Counter "pillion_upstream_limit_reached",
+        "Requests refused or not repeated because a limit over all workers was reached";
+    UPSTREAM_RETRIES: Counter "pillion_upstream_retries", "Requests sent again";
+    UPSTREAM_RETRIES_REFUSED: Counter "pillion_upstream_retries_refused",
+        "Requests not sent again although their failure was one to be repeated after";
+    UPSTREAM_RETRY_BUDGET: Gauge "pillion_upstream_retry_budget",
+        "Requests that the retry budget lets be sent again";
     CERTIFICATE_EXPIRY: Gauge "pillion_certificate_expiry_seconds",
         "When a certificate in force expires, since 1970";
     FILTER_CALL: Histogram "pillion_filter_call_duration_seconds", "Time of a hook call";

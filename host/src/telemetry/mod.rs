@@ -10,6 +10,8 @@ mod custom;
 pub mod exposition;
 mod families;
 pub mod filter_stats;
+pub mod guard_stats;
+mod guards;
 pub mod handshakes;
 pub mod histogram;
 mod json;
@@ -27,6 +29,7 @@ pub use counters::{
     UpstreamStats,
 };
 pub use filter_stats::{Decision, FilterStats};
+pub use guard_stats::{EjectionCause, Guard, RetryCause, RetryRefusal};
 pub use handshakes::{HandshakeResult, HandshakeVersion};
 pub use histogram::Histogram;
 pub use metrics::Metrics;

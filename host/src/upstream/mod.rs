@@ -1,20 +1,34 @@
 //! Upstreams as one worker sees them: endpoints, their connections, and which one is next.
 //!
 //! Connections belong to an endpoint and outlive generations; limits and names belong to the
-//! generation. Knows no routes and no filters. `pool` holds the connections.
+//! generation. Knows no routes and no filters. `pool` holds the connections; `balance` chooses where
+//! the file asks for more than turns; `state` is what the workers share.
 
+mod balance;
+mod budget;
+pub mod health;
+mod lease;
+mod load;
+mod maglev;
+mod outlier;
 mod pool;
 mod secure;
+mod state;
 
+pub use lease::Lease;
+pub use maglev::hash;
 pub use pool::{Endpoint, Endpoints, Http1};
+pub use state::{Counted, State, States};
+
+use balance::{Balancer, Member};
 
 use crate::config;
 use crate::config::UpstreamLimits;
 use crate::http1::HeadLimits;
 use crate::http2::{Client, Http2Limits};
-use crate::telemetry::UpstreamStats;
+use crate::telemetry::{Guard, RetryRefusal, UpstreamStats};
 use crate::tls::Originator;
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -31,11 +45,37 @@ pub struct Upstream {
     pub http2_limits: Rc<Http2Limits>,
     /// Counters.
     pub stats: Arc<UpstreamStats>,
+    /// When requests are repeated.
+    pub retry: Option<config::Retry>,
+    /// What decides on the endpoint, where a hash does.
+    pub hash_key: Option<config::HashKey>,
     protocol: config::Protocol,
     tls: Option<Arc<Originator>>,
     endpoints: Vec<Rc<Endpoint>>,
     next: Cell<usize>,
     worker: usize,
+    state: Arc<State>,
+    /// None: endpoints take turns, whatever becomes of their requests.
+    balancer: Option<Rc<Balancer>>,
+}
+
+/// What is asked for.
+#[derive(Clone, Copy, Debug)]
+pub struct Wanted<'t> {
+    /// May it be a kept-alive connection?
+    pub freshness: Freshness,
+    /// Of the request, where a hash decides.
+    pub key: u64,
+    /// Endpoints that have failed the request, to be passed over while there is another; the one that
+    /// is chosen is added. None: it is not repeated.
+    pub tried: Option<&'t RefCell<Vec<SocketAddr>>>,
+}
+
+impl Wanted<'static> {
+    /// Whatever comes: for a request that no client waits for.
+    pub fn whatever() -> Self {
+        Wanted { freshness: Freshness::Any, key: rand::random(), tried: None }
+    }
 }
 
 /// A connection that a request may be sent on.
@@ -54,6 +94,8 @@ pub struct Lent {
     pub address: SocketAddr,
     /// It has served another request before, so the endpoint may have closed it meanwhile.
     pub reused: bool,
+    /// To be kept to the end of the request and told of its answer; none: nobody wants to know.
+    pub lease: Option<Lease>,
 }
 
 /// Why no connection could be lent.
@@ -62,6 +104,9 @@ pub enum LendError {
     /// There is no endpoint, or each has `connections_max` connections.
     #[error("no endpoint is available")]
     NoEndpoint,
+    /// `pending_max` or `requests_max` is reached.
+    #[error("the upstream has as much to do as it may")]
+    Limit,
     /// The endpoint refused the connection.
     #[error("the endpoint refused the connection")]
     Refused,
@@ -101,10 +146,22 @@ impl Upstream {
         addresses: &[SocketAddr],
         tls: Option<Arc<Originator>>,
         endpoints: &Endpoints,
+        state: Arc<State>,
         stats: Arc<UpstreamStats>,
         worker: usize,
     ) -> Self {
         let limits = config.limits.clone();
+        let policy = &config.policy;
+        let trust = tls.as_ref().map(|tls| tls.trust());
+        let endpoints: Vec<Rc<Endpoint>> =
+            addresses.iter().map(|address| endpoints.of(*address, trust)).collect();
+        let states = state.take_up(addresses, policy.retry.as_ref().map(|retry| &retry.budget));
+        let wants_balancer = *policy != config::Policy::default() || limits.requests_max > 0;
+        let balancer = wants_balancer.then(|| {
+            let members = endpoints.iter().cloned().zip(states);
+            let members = members.map(|(endpoint, state)| Member { endpoint, state }).collect();
+            Rc::new(Balancer::new(policy, members, state.clone(), worker))
+        });
         Upstream {
             name: config.name.clone(),
             head_limits: HeadLimits {
@@ -129,15 +186,19 @@ impl Upstream {
             }),
             limits,
             stats,
-            protocol: config.protocol,
-            endpoints: {
-                let trust = tls.as_ref().map(|tls| tls.trust());
-                addresses.iter().map(|address| endpoints.of(*address, trust)).collect()
+            retry: policy.retry.clone(),
+            hash_key: match &policy.balance {
+                config::Balance::Maglev(key) => Some(key.clone()),
+                _ => None,
             },
+            protocol: config.protocol,
+            endpoints,
             tls,
             // Workers begin at different endpoints, so that few requests still spread.
             next: Cell::new(worker),
             worker,
+            state,
+            balancer,
         }
     }
 
@@ -145,21 +206,61 @@ impl Upstream {
     ///
     /// # Cancel safety
     /// A connection that is being made is given up when the future is dropped.
-    pub async fn lend(&self, freshness: Freshness) -> Result<Lent, LendError> {
-        let endpoint = self.pick().ok_or(LendError::NoEndpoint)?;
+    pub async fn lend(&self, wanted: Wanted<'_>) -> Result<Lent, LendError> {
+        let (endpoint, lease) = self.choose(&wanted)?;
         let address = endpoint.address();
         self.stats.request(self.worker);
-        let kept = match freshness {
-            Freshness::Any => endpoint.kept(self.protocol),
-            Freshness::New => None,
-        };
-        let reused = kept.is_some();
-        let connection = match kept {
-            Some(kept) => kept,
-            None => endpoint.open(self).await?,
-        };
-        self.count(reused);
-        Ok(Lent { connection, address, reused })
+        let lent = self.connection(&endpoint, wanted.freshness).await;
+        let (connection, reused) = lent.inspect_err(|error| {
+            if let Some(lease) = lease.as_ref().filter(|_| error.is_endpoints()) {
+                lease.failed();
+            }
+        })?;
+        if reused {
+            self.stats.connection_reused(self.worker);
+        }
+        Ok(Lent { connection, address, reused, lease })
+    }
+
+    /// A connection to an endpoint, and whether it has served another request before.
+    async fn connection(
+        &self,
+        endpoint: &Rc<Endpoint>,
+        freshness: Freshness,
+    ) -> Result<(Connection, bool), LendError> {
+        if freshness == Freshness::Any
+            && let Some(kept) = endpoint.kept(self.protocol)
+        {
+            return Ok((kept, true));
+        }
+        // Counted while it is being made.
+        let _pending =
+            self.enter(Guard::Pending, self.limits.pending_max).ok_or(LendError::Limit)?;
+        Ok((endpoint.open(self).await?, false))
+    }
+
+    fn enter(&self, guard: Guard, max: usize) -> Option<Counted> {
+        let entered = self.state.count(guard).enter(max);
+        if entered.is_none() {
+            self.stats.guards.guard_reached(guard);
+        }
+        entered
+    }
+
+    /// A request has come that may have to be repeated.
+    pub fn expect(&self) {
+        if let Some(retry) = &self.retry {
+            self.state.budget.deposit(&retry.budget, self.state.now());
+        }
+    }
+
+    /// Leave to repeat a request; what is returned is kept while that lasts.
+    pub fn repeat(&self) -> Result<Counted, RetryRefusal> {
+        let retry = self.retry.as_ref().ok_or(RetryRefusal::Budget)?;
+        let entered = self.enter(Guard::Retries, self.limits.retries_max);
+        let counted = entered.ok_or(RetryRefusal::RetriesMax)?;
+        let allowed = self.state.budget.withdraw(&retry.budget, self.state.now());
+        if allowed { Ok(counted) } else { Err(RetryRefusal::Budget) }
     }
 
     /// The index of the worker that this view belongs to.
@@ -167,8 +268,27 @@ impl Upstream {
         self.worker
     }
 
-    /// Round robin.
-    fn pick(&self) -> Option<Rc<Endpoint>> {
+    fn choose(&self, wanted: &Wanted<'_>) -> Result<(Rc<Endpoint>, Option<Lease>), LendError> {
+        let Some(balancer) = &self.balancer else {
+            return Ok((self.in_turn().ok_or(LendError::NoEndpoint)?, None));
+        };
+        let outstanding = match self.limits.requests_max {
+            0 => None,
+            max => Some(self.enter(Guard::Requests, max).ok_or(LendError::Limit)?),
+        };
+        let tried = wanted.tried.map(RefCell::borrow);
+        let at = balancer.pick(wanted.key, tried.as_deref().map_or(&[], Vec::as_slice));
+        drop(tried);
+        let at = at.ok_or(LendError::NoEndpoint)?;
+        let endpoint = balancer.member(at).endpoint.clone();
+        if let Some(tried) = wanted.tried {
+            tried.borrow_mut().push(endpoint.address());
+        }
+        let penalty = self.limits.connect_timeout;
+        Ok((endpoint, Some(Lease::new(balancer.clone(), at, penalty, outstanding))))
+    }
+
+    fn in_turn(&self) -> Option<Rc<Endpoint>> {
         let count = self.endpoints.len();
         if count == 0 {
             return None;
@@ -177,10 +297,20 @@ impl Upstream {
         self.next.set(nth.wrapping_add(1));
         Some(self.endpoints[nth % count].clone())
     }
+}
 
-    fn count(&self, reused: bool) {
-        if reused {
-            self.stats.connection_reused(self.worker);
+impl LendError {
+    /// Is it the endpoint that failed?
+    pub fn is_endpoints(self) -> bool {
+        match self {
+            LendError::NoEndpoint | LendError::Limit => false,
+            LendError::Refused
+            | LendError::TimedOut
+            | LendError::Unreachable
+            | LendError::Handshake
+            | LendError::Certificate
+            | LendError::Tls
+            | LendError::Alert => true,
         }
     }
 }

@@ -1,5 +1,6 @@
 //! Connections of one worker to its endpoints: made, kept alive, closed when idle for too long.
 
+use super::load::Load;
 use super::secure::{self, Spoken};
 use super::{Connection, LendError, Upstream};
 use crate::config::Protocol;
@@ -42,6 +43,7 @@ impl Endpoints {
             idle: RefCell::default(),
             http2: RefCell::default(),
             open: Rc::default(),
+            load: Load::default(),
         });
         known.insert((address, trust), Rc::downgrade(&endpoint));
         endpoint
@@ -64,6 +66,8 @@ pub struct Endpoint {
     idle: RefCell<Vec<Idle>>,
     http2: RefCell<Vec<Client>>,
     open: Rc<Cell<usize>>,
+    /// Of requests to it.
+    pub(super) load: Load,
 }
 
 struct Idle {

@@ -16,6 +16,7 @@ use crate::proxy::split::Destination;
 use crate::rollout::{Arm, Choice};
 use crate::snapshot::{Candidate, Shared, Snapshot, differences, versions};
 use crate::telemetry::counters::NO_ROUTE;
+use crate::upstream::health::{self, Checks};
 use crate::upstream::{Endpoints, Upstream};
 use crate::wasm::{Prepared, WasmFilter};
 use std::rc::Rc;
@@ -28,6 +29,8 @@ pub(super) struct View {
     /// A handful: looking through them takes less than a hash of the name.
     listeners: Vec<Rc<Listener>>,
     filters: Vec<Rc<WasmFilter>>,
+    /// On the first worker alone.
+    _health: Vec<Checks>,
 }
 
 impl View {
@@ -38,7 +41,7 @@ impl View {
         endpoints: &Rc<Endpoints>,
         shared: &Shared,
     ) -> Self {
-        let Shared { metrics, limiters, .. } = shared;
+        let Shared { metrics, limiters, upstreams: states, .. } = shared;
         let worker = instances.worker;
         let upstreams = snapshot.config.upstreams.iter().zip(&snapshot.addresses);
         let upstreams: Vec<Rc<Upstream>> = upstreams
@@ -46,7 +49,8 @@ impl View {
             .map(|(at, (config, addresses))| {
                 let stats = metrics.upstream(&config.name);
                 let tls = snapshot.tls.upstream(at).cloned();
-                Rc::new(Upstream::new(config, addresses, tls, endpoints, stats, worker))
+                let state = states.of(&config.name, addresses, &stats);
+                Rc::new(Upstream::new(config, addresses, tls, endpoints, state, stats, worker))
             })
             .collect();
         let route = |place: (usize, usize), listener: &str, config: &config::Route| {
@@ -105,6 +109,7 @@ impl View {
             generation: snapshot.generation,
             listeners: listeners.map(|it| Rc::new(listener(it))).collect(),
             filters: instances.all,
+            _health: if worker == 0 { health_checks(snapshot, &upstreams) } else { Vec::new() },
         }
     }
 
@@ -193,6 +198,17 @@ fn ways(
 fn shown(filters: &[&Arc<Prepared>]) -> String {
     let one = |prepared: &&Arc<Prepared>| format!("{}={}", prepared.name(), prepared.version());
     filters.iter().map(one).collect::<Vec<_>>().join("; ")
+}
+
+/// Starts the health checks that upstreams ask for.
+fn health_checks(snapshot: &Snapshot, upstreams: &[Rc<Upstream>]) -> Vec<Checks> {
+    let upstreams = snapshot.config.upstreams.iter().zip(upstreams);
+    upstreams
+        .filter_map(|(config, upstream)| {
+            let settings = config.policy.health.as_ref()?;
+            Some(health::start(upstream, settings))
+        })
+        .collect()
 }
 
 fn head_limits(limits: &config::ListenerLimits) -> HeadLimits {

@@ -1,5 +1,6 @@
 //! The sections: one file for what is measured together. Each adds tables to the report.
 
+pub(crate) mod balance;
 pub(crate) mod bodies;
 pub(crate) mod cpu;
 pub(crate) mod curves;

@@ -1,0 +1,196 @@
+//! Whether a request is repeated, when, and what is sent then.
+//!
+//! What was sent of a body is kept up to `replay_buffer` bytes. The upstream says how much is repeated
+//! at all: `retries_max`, and the budget that the workers share. An answer that has begun ends it:
+//! the caller asks only before.
+
+use super::flow::{Ending, Gathered};
+use crate::config::{Condition, Retry};
+use crate::http::{Fields, Name, RequestHead, ResponseHead};
+use crate::telemetry::{RetryCause, RetryRefusal};
+use crate::upstream::{Counted, Upstream};
+use bytes::Bytes;
+use http::Method;
+use std::cell::{Cell, RefCell};
+use std::net::SocketAddr;
+use std::time::{Duration, SystemTime};
+
+/// What is known of the attempts of one request.
+pub struct Retries<'u> {
+    upstream: &'u Upstream,
+    policy: &'u Retry,
+    attempts: Cell<usize>,
+    sent: RefCell<Sent>,
+    /// Endpoints that it was sent to.
+    pub tried: RefCell<Vec<SocketAddr>>,
+    repeating: RefCell<Option<Counted>>,
+}
+
+/// What was sent of a body in the latest attempt.
+#[derive(Default)]
+struct Sent {
+    /// Copied, so that it holds no buffer of a connection.
+    bytes: Vec<u8>,
+    ending: Option<Ending>,
+    /// It was too much to be kept.
+    is_lost: bool,
+}
+
+impl<'u> Retries<'u> {
+    /// None: the upstream's requests are not repeated.
+    pub fn new(upstream: &'u Upstream) -> Option<Box<Self>> {
+        let policy = upstream.retry.as_ref()?;
+        Some(Box::new(Retries {
+            upstream,
+            policy,
+            attempts: Cell::new(1),
+            sent: RefCell::default(),
+            tried: RefCell::default(),
+            repeating: RefCell::default(),
+        }))
+    }
+
+    /// Time for the head of an answer.
+    pub fn answer_timeout(&self) -> Duration {
+        let whole = self.upstream.limits.response_timeout;
+        self.policy.per_try_timeout.map_or(whole, |timeout| timeout.min(whole))
+    }
+
+    /// Pieces of the body are being sent.
+    pub fn keep(&self, pieces: &[Bytes]) {
+        let mut sent = self.sent.borrow_mut();
+        for piece in pieces {
+            sent.is_lost |= sent.bytes.len() + piece.len() > self.policy.replay_buffer;
+            if sent.is_lost {
+                sent.bytes = Vec::new();
+                return;
+            }
+            sent.bytes.extend_from_slice(piece);
+        }
+    }
+
+    /// The end of the body is being sent.
+    pub fn keep_ending(&self, trailers: Option<&Fields>) {
+        self.sent.borrow_mut().ending = Some(trailers.cloned());
+    }
+
+    /// Puts what was sent before what is still to be sent, for the next attempt.
+    pub fn rewind(&self, gathered: &mut Gathered) {
+        let sent = self.sent.take();
+        if !sent.bytes.is_empty() {
+            gathered.output.insert(0, sent.bytes.into());
+        }
+        gathered.ending = sent.ending.or_else(|| gathered.ending.take());
+    }
+
+    /// Is the whole body here?
+    pub fn has_whole_body(&self) -> bool {
+        self.sent.borrow().ending.is_some()
+    }
+
+    /// May the request be repeated after this answer, whose body has not been touched? After so long.
+    pub fn after_answer(&self, request: &RequestHead, answer: &ResponseHead) -> Option<Duration> {
+        let conditions = [Condition::Status(answer.status)]
+            .into_iter()
+            .chain(grpc_status(answer).map(Condition::Grpc));
+        let condition = conditions.into_iter().find(|it| self.policy.on.contains(it))?;
+        self.after(condition, &request.method, retry_after(&answer.fields))
+    }
+
+    /// May it be repeated after a failure? After so long.
+    pub fn after_failure(&self, request: &RequestHead, failure: Condition) -> Option<Duration> {
+        self.after(failure, &request.method, None)
+    }
+
+    fn after(
+        &self,
+        condition: Condition,
+        method: &Method,
+        retry_after: Option<Duration>,
+    ) -> Option<Duration> {
+        if !self.policy.on.contains(&condition) || !self.is_safe(condition, method) {
+            return None;
+        }
+        let guards = &self.upstream.stats.guards;
+        match self.leave(retry_after) {
+            Ok(counted) => {
+                *self.repeating.borrow_mut() = Some(counted);
+                guards.retried(cause_of(condition));
+            }
+            Err(why) => {
+                guards.retry_refused(why);
+                return None;
+            }
+        }
+        let pause = self.backoff().max(retry_after.unwrap_or_default());
+        self.attempts.set(self.attempts.get() + 1);
+        Some(pause)
+    }
+
+    /// Was the request not carried out, or does it make no difference that it was? A status of gRPC
+    /// says what its server made of it, and `on` what that means.
+    fn is_safe(&self, condition: Condition, method: &Method) -> bool {
+        matches!(condition, Condition::Connect | Condition::RefusedStream | Condition::Grpc(_))
+            || self.policy.any_method
+            || is_idempotent(method)
+    }
+
+    fn leave(&self, retry_after: Option<Duration>) -> Result<Counted, RetryRefusal> {
+        if self.attempts.get() >= self.policy.attempts {
+            return Err(RetryRefusal::Attempts);
+        }
+        if self.sent.borrow().is_lost {
+            return Err(RetryRefusal::Body);
+        }
+        if retry_after.is_some_and(|time| time > self.policy.retry_after_max) {
+            return Err(RetryRefusal::RetryAfter);
+        }
+        // The repetition before is over.
+        self.repeating.take();
+        self.upstream.repeat()
+    }
+
+    /// Full jitter: anything from nothing to a bound that doubles each time, so that those who failed
+    /// together do not come back together.
+    fn backoff(&self) -> Duration {
+        let doublings = u32::try_from(self.attempts.get() - 1).unwrap_or(u32::MAX);
+        let factor = 2_u32.saturating_pow(doublings);
+        let bound = self.policy.backoff.base.saturating_mul(factor).min(self.policy.backoff.max);
+        bound.mul_f64(rand::random())
+    }
+}
+
+/// RFC 9110 section 9.2.2.
+pub fn is_idempotent(method: &Method) -> bool {
+    matches!(
+        *method,
+        Method::GET | Method::HEAD | Method::OPTIONS | Method::TRACE | Method::PUT | Method::DELETE
+    )
+}
+
+/// The status of gRPC in a head, which is there when there is no message before it.
+pub fn grpc_status(answer: &ResponseHead) -> Option<u8> {
+    let value = answer.fields.get(Name::known("grpc-status"))?;
+    std::str::from_utf8(value).ok()?.parse().ok()
+}
+
+/// RFC 9110 section 10.2.3: seconds, or a date.
+fn retry_after(fields: &Fields) -> Option<Duration> {
+    let value = std::str::from_utf8(fields.get(Name::known("retry-after"))?).ok()?;
+    if !value.is_empty() && value.bytes().all(|byte| byte.is_ascii_digit()) {
+        return Some(Duration::from_secs(value.parse().unwrap_or(u64::MAX)));
+    }
+    let date = httpdate::parse_http_date(value).ok()?;
+    Some(date.duration_since(SystemTime::now()).unwrap_or_default())
+}
+
+fn cause_of(condition: Condition) -> RetryCause {
+    match condition {
+        Condition::Connect => RetryCause::Connect,
+        Condition::RefusedStream => RetryCause::RefusedStream,
+        Condition::Reset => RetryCause::Reset,
+        Condition::Timeout => RetryCause::Timeout,
+        Condition::Status(_) => RetryCause::Status,
+        Condition::Grpc(_) => RetryCause::Grpc,
+    }
+}

@@ -1,0 +1,61 @@
+//! One request's use of an endpoint: counted while it lasts, and told how it was answered.
+
+use super::balance::Balancer;
+use super::outlier::Answered;
+use super::state::Counted;
+use std::cell::Cell;
+use std::rc::Rc;
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// An endpoint in use for one attempt of a request; ends when it is dropped.
+pub struct Lease {
+    balancer: Rc<Balancer>,
+    at: usize,
+    began: Instant,
+    /// What an attempt without an answer counts for, so that failing fast is no merit.
+    penalty: Duration,
+    reported: Cell<bool>,
+    _outstanding: Option<Counted>,
+}
+
+impl Lease {
+    pub(super) fn new(
+        balancer: Rc<Balancer>,
+        at: usize,
+        penalty: Duration,
+        outstanding: Option<Counted>,
+    ) -> Self {
+        balancer.member(at).endpoint.load.begin();
+        Lease {
+            balancer,
+            at,
+            began: Instant::now(),
+            penalty,
+            reported: Cell::new(false),
+            _outstanding: outstanding,
+        }
+    }
+
+    /// The head of the answer is there; `grpc`: its status of gRPC, where it has one.
+    pub fn answered(&self, status: u16, grpc: Option<u8>) {
+        self.report(Answered::of(status, grpc), self.began.elapsed());
+    }
+
+    /// There is no answer, and it is the endpoint's fault. After an answer this says nothing new.
+    pub fn failed(&self) {
+        self.report(Answered::Gateway, self.began.elapsed().max(self.penalty));
+    }
+
+    fn report(&self, answered: Answered, time: Duration) {
+        if !self.reported.replace(true) {
+            self.balancer.record(self.at, answered, time);
+        }
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        self.balancer.member(self.at).endpoint.load.end();
+    }
+}
