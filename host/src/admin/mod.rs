@@ -3,7 +3,7 @@
 //! silence it.
 //!
 //! It knows nothing of what it shows: [`AdminTarget`] does, and
-//! [`Control`](crate::rollout::control::Control) for rollouts. Read `paths` for what there is,
+//! [`Control`] for rollouts. Read `paths` for what there is,
 //! `guard` for who is turned away, `answer` and `rollouts` for what is answered, `server`,
 //! `connection` and `socket` for connections and their limits.
 
