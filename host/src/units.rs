@@ -22,6 +22,8 @@ pub enum UnitError {
     NoUnit,
     /// The unit is not one of the known ones.
     UnknownUnit,
+    /// A percentage with more than four digits behind the point.
+    TooFine,
     /// It does not fit into 64 bits.
     TooLarge,
 }
@@ -52,8 +54,11 @@ pub fn parse_percent(text: &str) -> Result<u64, UnitError> {
     let number = text.strip_suffix('%').ok_or(UnitError::NoUnit)?.trim_end_matches(' ');
     let (whole, fraction) = number.split_once('.').unwrap_or((number, "0"));
     let digits = |part: &str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit());
-    if !digits(whole) || !digits(fraction) || fraction.len() > DIGITS_MAX {
+    if !digits(whole) || !digits(fraction) {
         return Err(UnitError::NoNumber);
+    }
+    if fraction.len() > DIGITS_MAX {
+        return Err(UnitError::TooFine);
     }
     // Only digits are left, so the one way to fail is a number that is too large.
     let whole: u64 = whole.parse().map_err(|_| UnitError::TooLarge)?;
@@ -148,7 +153,7 @@ mod tests {
             ("125%", Ok(1_250_000)),
             ("0.0001%", Ok(1)),
             ("5 %", Ok(50_000)),
-            ("0.00001%", Err(UnitError::NoNumber)),
+            ("0.00001%", Err(UnitError::TooFine)),
             (".5%", Err(UnitError::NoNumber)),
             ("5.%", Err(UnitError::NoNumber)),
             ("-5%", Err(UnitError::NoNumber)),

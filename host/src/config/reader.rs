@@ -454,9 +454,12 @@ impl<'c, 't> TableReader<'c, 't> {
                     Err(_) if text.secret && matches!(unit, Unit::Size | Unit::Count) => {
                         text.value.parse().map_err(|_| NoNumber::Malformed)
                     }
-                    Err(UnitError::NoNumber | UnitError::NoUnit | UnitError::UnknownUnit) => {
-                        Err(NoNumber::Malformed)
-                    }
+                    Err(
+                        UnitError::NoNumber
+                        | UnitError::NoUnit
+                        | UnitError::UnknownUnit
+                        | UnitError::TooFine,
+                    ) => Err(NoNumber::Malformed),
                 }
             }
             _ => Err(NoNumber::Malformed),

@@ -70,11 +70,10 @@ impl Reload {
         self.full = full;
         self.source = self.seen.hash(&self.keys);
         let snapshot = self.put_in_force(built, cause, started);
-        self.history.update(|state| {
+        self.remember_with(&snapshot, cause, |state| {
             // Another `next` than the one that was promoted.
             state.promoted_next.take_if(|it| Some(&it.identity) != identity.as_ref());
         });
-        self.remember(&snapshot, cause);
         self.keep_watch(&snapshot);
         let generation = snapshot.generation;
         drop((running, snapshot));

@@ -4,7 +4,7 @@
 //! Knows nothing of files and arguments: a problem is a message and what to do about it.
 
 use super::plan::{Hold, STEPS_MAX, Share, Stage, Step, Sticky};
-use crate::units::{format_duration, micros, parse_duration};
+use crate::units::{UnitError, format_duration, micros, parse_duration, parse_percent};
 use http::HeaderName;
 use std::fmt;
 use std::time::Duration;
@@ -97,25 +97,18 @@ pub fn parse_step(text: &str) -> Result<Step, WordProblem> {
 /// # Errors
 /// It is none.
 pub fn parse_share(text: &str) -> Result<Share, WordProblem> {
-    const DIGITS_MAX: usize = 4;
-    let malformed = || {
-        let help = "write the percentage of requests, as in `5%` or `0.1%`";
-        problem(format!("{} is no share", quoted(text)), help)
+    let millionths = match parse_percent(text) {
+        Ok(millionths) => millionths,
+        Err(UnitError::TooLarge) => u64::MAX,
+        Err(UnitError::TooFine) => {
+            let message = format!("{} is too fine a share", quoted(text));
+            return problem(message, "a percentage has at most four digits after the point");
+        }
+        Err(UnitError::NoNumber | UnitError::NoUnit | UnitError::UnknownUnit) => {
+            let help = "write the percentage of requests, as in `5%` or `0.1%`";
+            return problem(format!("{} is no share", quoted(text)), help);
+        }
     };
-    let Some(number) = text.strip_suffix('%') else { return malformed() };
-    let (whole, fraction) = number.split_once('.').unwrap_or((number, "0"));
-    let digits = |part: &str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit());
-    if !digits(whole) || !digits(fraction) {
-        return malformed();
-    }
-    if fraction.len() > DIGITS_MAX {
-        let message = format!("{} is too fine a share", quoted(text));
-        return problem(message, "a percentage has at most four digits after the point");
-    }
-    // Only digits are left, so a number that does not fit is one that is too large.
-    let whole: u32 = whole.parse().unwrap_or(u32::MAX);
-    let fraction: u32 = format!("{fraction:0<DIGITS_MAX$}").parse().unwrap_or_default();
-    let millionths = whole.saturating_mul(10_000).saturating_add(fraction);
     match millionths {
         0 => problem(
             format!("{} is no share of the requests", quoted(text)),
@@ -125,7 +118,8 @@ pub fn parse_share(text: &str) -> Result<Share, WordProblem> {
             format!("{} leaves nothing to compare with", quoted(text)),
             "the largest share is `99.9999%`; `full` is everything",
         ),
-        millionths => Ok(Share::from_millionths(millionths)),
+        // Below a million.
+        millionths => Ok(Share::from_millionths(millionths as u32)),
     }
 }
 

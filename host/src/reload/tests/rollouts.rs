@@ -217,7 +217,8 @@ fn the_file_wins_whenever_it_changes_and_only_then() {
     until("the file to be in force", || value(&shared) == "4");
     until("the end of the rollout", || matches!(progress(&reloader), Progress::CutShort { .. }));
     assert!(shared.snapshot.load().candidate.is_none());
-    assert_eq!(reloader.shown().in_force, "file");
+    // Told a moment after the first requests have it.
+    until("the file to be told", || reloader.shown().in_force == "file");
 }
 
 const NEXT: &str = "[filter.headers.next]\n\
