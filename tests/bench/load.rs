@@ -1,6 +1,7 @@
 //! Requests as fast as they are answered, over kept-alive connections: by wrk where it is installed,
 //! by a loader of our own otherwise.
 
+use crate::awake::Awake;
 use crate::measure::{placed, processor_time, ticks};
 use crate::pace;
 use crate::subject::Proxy;
@@ -65,6 +66,11 @@ pub(crate) async fn cost_at(proxy: &Proxy, length: Duration, rate: u32) -> Optio
         Load { requests, failed, length }
     };
     cost_of(proxy, paced).await
+}
+
+/// The same by a load and an origin that never sleep; the proxy forwards to that origin.
+pub(crate) async fn cost_awake(proxy: &Proxy, length: Duration, awake: &Awake) -> Option<Cost> {
+    cost_of(proxy, awake.load(proxy.address, length)).await
 }
 
 async fn cost_of(proxy: &Proxy, load: impl Future<Output = Load>) -> Option<Cost> {

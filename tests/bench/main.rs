@@ -3,9 +3,10 @@
 //! `cargo run --release -p pillion-tests --bin bench [-- SECTION... --quick]`; the report goes to
 //! standard output and to `target/bench`. Rounds are interleaved, so that what disturbs the machine
 //! disturbs everybody; every figure is a median. `plan` knows the arguments, `subject` the proxies,
-//! `load` and `pace` the requests, `measure` the kernel's accounting, `section/` what is measured
+//! `load`, `pace` and `awake` the requests, `measure` the kernel's accounting, `section/` what is measured
 //! together, `targets` what Pillion is held to, `report` the words.
 
+mod awake;
 mod bulk;
 mod load;
 mod machine;

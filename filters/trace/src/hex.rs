@@ -14,13 +14,15 @@ pub(crate) fn digits(number: u64) -> [u8; 16] {
 /// The digits of a number of 32 bits, all at once: every byte of a word becomes one digit.
 fn eight_digits(number: u64) -> [u8; 8] {
     const EVERY_BYTE: u64 = u64::from_ne_bytes([1; 8]);
-    // Spread the nibbles: halves, quarters and eighths move apart until each has a byte.
-    let word = (number | number << 16) & 0x0000_ffff_0000_ffff;
-    let word = (word | word << 8) & 0x00ff_00ff_00ff_00ff;
-    let word = (word | word << 4) & 0x0f0f_0f0f_0f0f_0f0f;
+    // Spread the nibbles: halves, quarters and eighths move apart until each has a byte. The upper one
+    // of two goes to the lower place, so that the first digit is the first byte of the word in memory:
+    // WebAssembly has no instruction to turn a word around.
+    let word = number >> 16 | (number & 0xffff) << 32;
+    let word = word >> 8 & 0x0000_00ff_0000_00ff | (word & 0x0000_00ff_0000_00ff) << 16;
+    let word = word >> 4 & 0x000f_000f_000f_000f | (word & 0x000f_000f_000f_000f) << 8;
     // Six more than 9 sets the fifth bit: such a digit is a letter, 39 places behind `0` and its value.
     let letters = (word + 6 * EVERY_BYTE) >> 4 & EVERY_BYTE;
-    (word + u64::from(b'0') * EVERY_BYTE + letters * 39).to_be_bytes()
+    (word + u64::from(b'0') * EVERY_BYTE + letters * 39).to_le_bytes()
 }
 
 /// Are these lower-case hexadecimal digits, every one of them?

@@ -4,6 +4,7 @@
 //! and goes with the version. `telemetry::custom` shows it; this file knows no exposition format.
 
 use super::locked;
+use foldhash::fast::RandomState;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 
@@ -149,7 +150,7 @@ struct Metric {
     labels: Arc<[Box<str>]>,
     bounds: &'static [f64],
     /// By the label values, each followed by a byte that UTF-8 does not have.
-    series: HashMap<Box<[u8]>, Series>,
+    series: HashMap<Box<[u8]>, Series, RandomState>,
 }
 
 impl Registry {
@@ -201,7 +202,7 @@ impl Registry {
             help: cut(help, HELP_BYTES_MAX).into(),
             labels: labels.iter().map(|label| (*label).into()).collect(),
             bounds: bounds_of(kind, name),
-            series: HashMap::new(),
+            series: HashMap::default(),
         });
         Ok(inner.metrics.len() as u32 - 1)
     }

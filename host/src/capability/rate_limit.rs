@@ -9,9 +9,10 @@
 //! nanosecond. Nothing is ever rounded as time passes, however often a bucket is looked at.
 
 use super::{SHARDS, locked, nanoseconds_since};
+use siphasher::sip128::SipHasher13;
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeSet, HashMap};
-use std::hash::{BuildHasher, BuildHasherDefault, Hasher, RandomState};
+use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -132,8 +133,8 @@ impl Buckets {
 #[derive(Debug)]
 pub(super) struct Table {
     start: Instant,
-    /// Two keyed hashes, whose keys are unknown outside: nobody can look for keys that collide.
-    hashers: [RandomState; 2],
+    /// A keyed hash, whose key is unknown outside: nobody can look for keys that collide.
+    hasher: SipHasher13,
     /// Buckets in all shards. Never above the `keys` of the policy that adds one.
     buckets: AtomicUsize,
     /// For new keys while all buckets are in use.
@@ -148,7 +149,7 @@ impl Table {
     pub(super) fn new(start: Instant) -> Self {
         Table {
             start,
-            hashers: Default::default(),
+            hasher: SipHasher13::new_with_key(&rand::random()),
             buckets: AtomicUsize::new(0),
             shared: Mutex::default(),
             shards: Default::default(),
@@ -159,7 +160,7 @@ impl Table {
     /// For a shadow of what uses `under`.
     pub(super) fn over(under: Arc<Table>) -> Self {
         Table {
-            hashers: under.hashers.clone(),
+            hasher: under.hasher,
             shared: Mutex::new(*locked(&under.shared)),
             under: Some(under.clone()),
             ..Table::new(under.start)
@@ -174,8 +175,7 @@ impl Table {
 
     /// What stands for a key of any length: no key costs more memory than another.
     fn digest(&self, key: &str) -> Digest {
-        let [high, low] = &self.hashers;
-        Digest(u128::from(high.hash_one(key)) << 64 | u128::from(low.hash_one(key)))
+        Digest(self.hasher.hash(key.as_bytes()).as_u128())
     }
 
     fn shard(&self, key: Digest) -> &Mutex<Shard> {
@@ -196,7 +196,7 @@ impl Table {
     }
 }
 
-/// 128 bits of keyed hashes (SipHash) of the key.
+/// 128 bits of a keyed hash (SipHash-1-3) of the key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Digest(u128);
 

@@ -160,7 +160,7 @@ fn what_no_filter_touches_goes_through_whole() {
 
 #[test]
 fn a_local_reply_takes_the_place_of_the_upstream() {
-    let head: Head = Box::new(|_| Ok(HeadDecision::Respond(reply(403))));
+    let head: Head = Box::new(|_| Ok(HeadDecision::Respond(Box::new(reply(403)))));
     let (seen, outcome) = played(Native { request: Some(head), ..Native::default() }, POST);
     assert_eq!((seen.status, &*seen.body), (403, &b"local"[..]));
     assert!(seen.forwarded.is_none() && outcome.upstream.is_none());
@@ -174,7 +174,7 @@ fn a_local_reply_takes_the_place_of_the_upstream() {
     assert!(seen.forwarded.is_none(), "the upstream got no whole request");
     assert_eq!(outcome.request_bytes, 2);
 
-    let head: Head = Box::new(|_| Ok(HeadDecision::Respond(reply(502))));
+    let head: Head = Box::new(|_| Ok(HeadDecision::Respond(Box::new(reply(502)))));
     let (seen, _) = played(Native { response: Some(head), ..Native::default() }, POST);
     assert_eq!((seen.status, &*seen.body), (502, &b"local"[..]));
     assert!(seen.forwarded.is_some() && line(&seen.headers, "x-b").is_none());

@@ -162,8 +162,8 @@ pub enum HeadDecision {
     SkipBody,
     /// Go on and keep the head back until the body hook releases it.
     WaitForBody,
-    /// End the pass with this response.
-    Respond(LocalResponse),
+    /// End the pass with this response; boxed, as nearly no decision is one.
+    Respond(Box<LocalResponse>),
 }
 
 /// Answer of a body hook; the meaning of each case stands in `wit/v0.1.0/types.wit`.

@@ -128,7 +128,7 @@ impl Chain {
                     Step::Next(HeadDecision::SkipBody) => progress.skips_request_body.insert(index),
                     Step::Next(HeadDecision::WaitForBody) => progress.waits.insert(index),
                     Step::Next(HeadDecision::Respond(response)) => {
-                        return Verdict::Respond(response);
+                        return Verdict::Respond(*response);
                     }
                     Step::Failed => return Verdict::Failed,
                 }
@@ -155,7 +155,7 @@ impl Chain {
                 Step::Next(HeadDecision::WaitForBody) => progress.waits.insert(index),
                 Step::Next(HeadDecision::Respond(response)) => {
                     progress.sees_response = index;
-                    return Verdict::Respond(response);
+                    return Verdict::Respond(*response);
                 }
                 Step::Failed => {
                     progress.sees_response = index;

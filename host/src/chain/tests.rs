@@ -57,7 +57,7 @@ fn a_response_of_a_filter_is_seen_by_those_before_it() {
     let calls = Calls::default();
     let mut last = filter("c", &calls).head(HeadDecision::Proceed);
     last.complete = true;
-    let mut middle = filter("b", &calls).head(HeadDecision::Respond(refusal(403)));
+    let mut middle = filter("b", &calls).head(HeadDecision::Respond(Box::new(refusal(403))));
     middle.complete = true;
     let chain = chain(vec![filter("a", &calls).head(HeadDecision::Proceed), middle, last]);
     let (mut exchange, mut progress) = (Box::<Exchange>::default(), Progress::default());
@@ -73,7 +73,7 @@ fn a_response_hook_may_answer_and_the_rest_sees_that() {
     let calls = Calls::default();
     let chain = chain(vec![
         filter("a", &calls).response(|_| Ok(HeadDecision::Proceed)),
-        filter("b", &calls).response(|_| Ok(HeadDecision::Respond(refusal(502)))),
+        filter("b", &calls).response(|_| Ok(HeadDecision::Respond(Box::new(refusal(502))))),
         filter("c", &calls).response(|_| Ok(HeadDecision::Proceed)),
     ]);
     let (mut exchange, mut progress) = (Box::<Exchange>::default(), Progress::default());

@@ -190,11 +190,11 @@ fn waits() -> Scripted {
 }
 
 fn answers() -> Scripted {
-    a().request(|_| Ok(HeadDecision::Respond(refusal(403))))
+    a().request(|_| Ok(HeadDecision::Respond(Box::new(refusal(403)))))
 }
 
 fn answers_instead() -> Scripted {
-    a().response(|_| Ok(HeadDecision::Respond(refusal(418))))
+    a().response(|_| Ok(HeadDecision::Respond(Box::new(refusal(418)))))
 }
 
 fn answers_at_the_body() -> Scripted {

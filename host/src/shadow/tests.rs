@@ -118,7 +118,7 @@ fn a() -> Scripted {
 }
 
 fn responds(status: u16) -> Scripted {
-    a().request(move |_| Ok(HeadDecision::Respond(refusal(status))))
+    a().request(move |_| Ok(HeadDecision::Respond(Box::new(refusal(status)))))
 }
 
 fn edits(name: &'static str, value: &'static str) -> Scripted {
@@ -271,7 +271,8 @@ fn a_response_in_place_of_the_upstreams_is_compared_too() {
     let replaces = |body: &'static str| {
         a().response(move |_| {
             let body = body.as_bytes().to_vec();
-            Ok(HeadDecision::Respond(LocalResponse { status: 200, body, ..refusal(200) }))
+            let reply = LocalResponse { status: 200, body, ..refusal(200) };
+            Ok(HeadDecision::Respond(Box::new(reply)))
         })
     };
     let running = |queue: &Arc<Queue>| {

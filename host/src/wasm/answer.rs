@@ -11,13 +11,14 @@ use crate::http::edit::{HEAD_BYTES_MAX, HEAD_FIELDS_MAX, is_host_owned};
 use crate::http::fields::{Name, is_value};
 
 /// The answer of a head hook.
-pub(super) fn head(decision: types::HeadDecision, limits: &Limits) -> Result<HeadDecision, Crash> {
+pub(super) fn head(decision: types::Head, limits: &Limits) -> Result<HeadDecision, Crash> {
     Ok(match decision {
-        types::HeadDecision::Proceed => HeadDecision::Proceed,
-        types::HeadDecision::SkipBody => HeadDecision::SkipBody,
-        types::HeadDecision::WaitForBody => HeadDecision::WaitForBody,
-        types::HeadDecision::Respond(response) => {
-            HeadDecision::Respond(local_response(response, limits.local_reply_bytes)?)
+        types::Head::Proceed => HeadDecision::Proceed,
+        types::Head::SkipBody => HeadDecision::SkipBody,
+        types::Head::WaitForBody => HeadDecision::WaitForBody,
+        types::Head::Respond(response) => {
+            let response = local_response(*response, limits.local_reply_bytes)?;
+            HeadDecision::Respond(Box::new(response))
         }
     })
 }

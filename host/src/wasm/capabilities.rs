@@ -188,7 +188,7 @@ pub(super) fn may_list_keys(data: &Data) -> Result<()> {
 }
 
 fn instant(store: &Context<'_>) -> Instant {
-    store.data().shared.sources.instant()
+    store.data().instant()
 }
 
 pub(super) fn milliseconds(ttl: Option<u64>) -> Option<Duration> {

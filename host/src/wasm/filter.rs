@@ -97,7 +97,7 @@ impl WasmFilter {
             return Err(self.count(Failure { kind: FailureKind::Unavailable, message }));
         }
         let watch = Watch::start(started, &shared.sources);
-        let outcome = self.admitted(hook, exchange, body.held, call);
+        let outcome = self.admitted(hook, started, exchange, body.held, call);
         let ended = Instant::now();
         let elapsed = watch.elapsed(ended);
         if let Some(meter) = &shared.meter {
@@ -123,6 +123,7 @@ impl WasmFilter {
     fn admitted<R>(
         &self,
         hook: Hook,
+        started: Instant,
         exchange: &mut Box<Exchange>,
         held: &[u8],
         call: impl FnOnce(&GuestHooks, &mut Store<Data>) -> wasmtime::Result<R>,
@@ -140,7 +141,8 @@ impl WasmFilter {
         if !held.is_empty() || matches!(hook, Hook::OnRequestBody | Hook::OnResponseBody) {
             instance.set_held(held);
         }
-        let answer = instance.call(&self.presence, hook, limits.time.min(left), exchange, call);
+        let time = limits.time.min(left);
+        let answer = instance.call(&self.presence, hook, started, time, exchange, call);
         if let Some(meter) = &self.prepared.shared.meter {
             meter.add_call(instance.memory_bytes(), instance.host_calls());
         }

@@ -5,7 +5,7 @@
 use super::component::FilterCode;
 use super::direct;
 use super::instance::{Data, HostRefusal, StartError};
-use super::types::{self, BodyDecision, ConfigError, HeadDecision, HookSet};
+use super::types::{self, BodyDecision, ConfigError, Head, HeadDecision, HookSet};
 use crate::chain::{self, Hook, Outcome};
 use wasmtime::component::{ComponentNamedList, Instance, Lift, Lower, TypedFunc};
 use wasmtime::{Result, Store};
@@ -93,7 +93,7 @@ impl Hooks {
     }
 
     /// `on-request` or `on-response`.
-    pub(super) fn head(&self, hook: Hook, store: &mut Store<Data>) -> Result<HeadDecision> {
+    pub(super) fn head(&self, hook: Hook, store: &mut Store<Data>) -> Result<Head> {
         let hooks = match self {
             Hooks::Direct(hooks) => return hooks.head(hook, store),
             Hooks::Component(hooks) => hooks,
@@ -104,7 +104,7 @@ impl Hooks {
             _ => &None,
         };
         let found = found.as_ref().ok_or_else(|| absent(hook))?;
-        found.call(store, ()).map(|(decision,)| decision)
+        found.call(store, ()).map(|(decision,)| decision.into())
     }
 
     /// `on-request-body` or `on-response-body`.

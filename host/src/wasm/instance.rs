@@ -16,7 +16,7 @@ use crate::capability::log;
 use crate::chain::{self, Exchange, FailureKind, Hook};
 use std::borrow::Cow;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use wasmtime::component::InstancePre;
 use wasmtime::{Store, Trap};
 
@@ -81,6 +81,8 @@ pub(super) struct Data {
     /// Of a module that runs directly. Absent only before it is ready, and while its allocator runs.
     pub(super) guest: Option<Box<direct::Guest>>,
     pub(super) hook: Hook,
+    /// When the hook call in progress began: what maps and buckets go by, with no look at the clock.
+    pub(super) called: Instant,
     pub(super) held: Vec<u8>,
     pub(super) shared: Arc<Shared>,
     output: Output,
@@ -108,6 +110,11 @@ impl Data {
 
     pub(super) fn put_exchange(&mut self, exchange: Box<Exchange>) {
         self.exchange = Some(exchange);
+    }
+
+    /// The instant by which maps and buckets go in the hook call in progress.
+    pub(super) fn instant(&self) -> Instant {
+        self.shared.sources.at(self.called)
     }
 
     /// The number of the next log line of this exchange, if it is to be written.
@@ -265,7 +272,7 @@ impl Instance {
         call: impl FnOnce(&Hooks, &mut Store<Data>) -> wasmtime::Result<R>,
     ) -> Result<R, StartError> {
         let time = self.store.data().shared.limits.configure_time;
-        let answer = self.call(presence, hook, time, &mut Box::default(), call);
+        let answer = self.call(presence, hook, Instant::now(), time, &mut Box::default(), call);
         answer.map_err(|crash| StartError::Configure { hook, crash })
     }
 
@@ -274,18 +281,20 @@ impl Instance {
         self.wanted_hooks
     }
 
-    /// Calls a hook with `exchange` in the guest's keeping, for at most `time`. After an error this
-    /// instance is of no more use.
+    /// Calls a hook, `now`, with `exchange` in the guest's keeping, for at most `time`. After an error
+    /// this instance is of no more use.
     pub(super) fn call<R>(
         &mut self,
         presence: &Presence,
         hook: Hook,
+        now: Instant,
         time: Duration,
         exchange: &mut Box<Exchange>,
         call: impl FnOnce(&Hooks, &mut Store<Data>) -> wasmtime::Result<R>,
     ) -> Result<R, Crash> {
         let data = self.store.data_mut();
         data.hook = hook;
+        data.called = now;
         data.memory.refused = false;
         data.grace = match data.shared.sources.script() {
             None => Grace::default(),
@@ -332,6 +341,7 @@ fn open(code: &FilterCode, shared: &Arc<Shared>, worker: usize) -> Store<Data> {
         exchange: Some(Box::default()),
         guest: None,
         hook: Hook::Configure,
+        called: Instant::now(),
         held: Vec::new(),
         shared: shared.clone(),
         output: Output::default(),

@@ -85,6 +85,26 @@ pub(super) enum HeadDecision {
     Respond(LocalResponse),
 }
 
+/// The same, small enough for registers: nearly no decision is a response.
+#[derive(Debug)]
+pub(super) enum Head {
+    Proceed,
+    SkipBody,
+    WaitForBody,
+    Respond(Box<LocalResponse>),
+}
+
+impl From<HeadDecision> for Head {
+    fn from(decision: HeadDecision) -> Self {
+        match decision {
+            HeadDecision::Proceed => Head::Proceed,
+            HeadDecision::SkipBody => Head::SkipBody,
+            HeadDecision::WaitForBody => Head::WaitForBody,
+            HeadDecision::Respond(response) => Head::Respond(Box::new(response)),
+        }
+    }
+}
+
 /// `types.body-decision`.
 #[derive(ComponentType, Lift, Debug)]
 #[component(variant)]

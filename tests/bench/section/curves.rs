@@ -1,6 +1,7 @@
 //! How cost grows: with filters, fields, bytes of body, connections.
 
 use super::start_all;
+use crate::awake::Awake;
 use crate::load::{self, Shape};
 use crate::measure::{descriptors_max, memory};
 use crate::plan::Plan;
@@ -25,17 +26,23 @@ const CONNECTIONS: &[Column] = &[("cpu_us", "CPU a request, µs", 1), ("rss_mib"
 const BUSY: usize = 32;
 
 pub(crate) async fn run(plan: &Plan, roster: &Roster, origin: SocketAddr, report: &mut Report) {
-    filters(plan, origin, report).await;
+    filters(plan, report).await;
     fields(plan, roster, origin, report).await;
     body_sizes(plan, roster, report).await;
     connections(plan, roster, origin, report).await;
 }
 
-async fn filters(plan: &Plan, origin: SocketAddr, report: &mut Report) {
+/// Beside load that never sleeps: the difference is a fraction of what waking it costs.
+async fn filters(plan: &Plan, report: &mut Report) {
+    let awake = match Awake::start() {
+        Ok(awake) => awake,
+        Err(error) => return report.skip(format!("curve of filters: {error}")),
+    };
     let mut table = Table::new("curve_filters", "Curve: no-op filters", FILTERS);
     let mut running = Vec::new();
     for count in 0..=10 {
-        match Subject::pillion("Pillion", move |setup| no_ops(setup, count)).start(origin).await {
+        let subject = Subject::pillion("Pillion", move |setup| no_ops(setup, count));
+        match subject.start(awake.origin).await {
             Ok(proxy) => running.push((count, proxy)),
             Err(reason) => report.skip(reason),
         }
@@ -43,8 +50,10 @@ async fn filters(plan: &Plan, origin: SocketAddr, report: &mut Report) {
     for round in 1..=plan.rounds {
         for (count, proxy) in &running {
             eprintln!("curves: round {round} of {}: {count} no-op", plan.rounds);
-            let load = Shape::default();
-            add(&mut table, &no_op_row(*count), "cpu_us", proxy, plan, &load, report).await;
+            match load::cost_awake(proxy, plan.load(), &awake).await {
+                Some(cost) => table.add(&no_op_row(*count), "cpu_us", cost.cpu_us),
+                None => report.skip(format!("{count} no-op filters: no answer in round {round}")),
+            }
         }
     }
     let points: Vec<_> = (0..=10).map(|count| (count as f64, no_op_row(count))).collect();

@@ -2,7 +2,8 @@
 //!
 //! `bench-proxy proxy LISTEN ORIGIN` forwards, with a pool of kept-alive connections and nothing
 //! else; `bench-proxy jobs LISTEN ORIGIN` does the work of the three shipped filters too (`jobs`);
-//! `bench-proxy origin LISTEN` answers (`origin`). Errors of single connections end them silently.
+//! `bench-proxy origin LISTEN` answers (`origin`); `bench-proxy spin SECONDS` keeps a processor from
+//! sleeping. Errors of single connections end them silently.
 
 mod jobs;
 mod origin;
@@ -34,7 +35,11 @@ fn main() -> ExitCode {
             local.block_on(&runtime, proxy(listen, origin, Some(Jobs::default())))
         }
         ["origin", listen] => local.block_on(&runtime, origin::serve(listen)),
-        _ => Err("usage: bench-proxy (proxy | jobs) LISTEN ORIGIN | origin LISTEN".into()),
+        ["spin", seconds] => spin(seconds),
+        _ => {
+            Err("usage: bench-proxy (proxy | jobs) LISTEN ORIGIN | origin LISTEN | spin SECONDS"
+                .into())
+        }
     };
     match served {
         Ok(()) => ExitCode::SUCCESS,
@@ -43,6 +48,16 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// Takes what time there is.
+fn spin(seconds: &str) -> Result<(), Failure> {
+    let length = std::time::Duration::from_secs(seconds.parse()?);
+    let started = std::time::Instant::now();
+    while started.elapsed() < length {
+        std::hint::spin_loop();
+    }
+    Ok(())
 }
 
 /// What the connections share.

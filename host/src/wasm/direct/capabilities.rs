@@ -10,7 +10,6 @@ use crate::wasm::capabilities::{may_list_keys, milliseconds, monotonic, now};
 use crate::wasm::instance::{Data, HostRefusal};
 use crate::wasm::types::{KvError, MetricError};
 use std::sync::Arc;
-use std::time::Instant;
 use wasmtime::{Linker, Result};
 
 /// `log`.
@@ -65,11 +64,6 @@ pub(super) fn now_monotonic(mut caller: Caller<'_>) -> u64 {
 pub(super) fn number(mut caller: Caller<'_>, asker: Asker) -> u64 {
     count(&mut caller);
     caller.data().shared.sources.number(asker)
-}
-
-/// The instant by which maps and buckets go.
-fn instant(data: &Data) -> Instant {
-    data.shared.sources.instant()
 }
 
 /// Wall time, as `clock.instant` and as `datetime` of WASI.
@@ -175,7 +169,7 @@ pub(super) fn kv(linker: &mut Linker<Data>, module: &str, store: Arc<kv::Store>)
         move |mut caller: Caller<'_>, key: u32, length: u32, result: u32| {
             lend(&mut caller, |_, caller, guest| {
                 let key = text(guest.memory.data(&*caller), key, length)?;
-                let value = map.get(key, instant(caller.data()));
+                let value = map.get(key, caller.data().instant());
                 let pair = value.map(|value| give(&mut *caller, guest, &value));
                 put_option(caller, guest, result, pair.transpose()?)
             })
@@ -195,7 +189,7 @@ pub(super) fn kv(linker: &mut Linker<Data>, module: &str, store: Arc<kv::Store>)
               result: u32| {
             let (memory, data) = parts(&mut caller)?;
             let (key, value) = (text(memory, key, key_length)?, bytes(memory, value, length)?);
-            let set = map.set(key, value, milliseconds(option(some, ttl)?), instant(data));
+            let set = map.set(key, value, milliseconds(option(some, ttl)?), data.instant());
             put_result(memory, result, set.err().map(|error| KvError::from(error) as u8))
         },
     )?;
@@ -203,7 +197,7 @@ pub(super) fn kv(linker: &mut Linker<Data>, module: &str, store: Arc<kv::Store>)
     linker.func_wrap(module, "delete", move |mut caller: Caller<'_>, key: u32, length: u32| {
         let (memory, data) = parts(&mut caller)?;
         let key = text(memory, key, length)?;
-        Ok(u32::from(map.delete(key, instant(data))))
+        Ok(u32::from(map.delete(key, data.instant())))
     })?;
     let map = store.clone();
     linker.func_wrap(
@@ -218,7 +212,7 @@ pub(super) fn kv(linker: &mut Linker<Data>, module: &str, store: Arc<kv::Store>)
               result: u32| {
             let (memory, data) = parts(&mut caller)?;
             let ttl = milliseconds(option(some, ttl)?);
-            let sum = map.increment(text(memory, key, length)?, by, ttl, instant(data));
+            let sum = map.increment(text(memory, key, length)?, by, ttl, data.instant());
             let room = place::<16>(memory, result, 8)?;
             let (case, payload) = match sum {
                 Ok(sum) => (0, sum),
@@ -245,7 +239,7 @@ fn keys(linker: &mut Linker<Data>, module: &str, map: Arc<kv::Store>) -> Result<
                     .map(|(at, length)| text(memory, at, length))
                     .transpose()?;
                 let mut room = List::default();
-                for key in map.keys(after, instant(caller.data())) {
+                for key in map.keys(after, caller.data().instant()) {
                     room.push(give(&mut *caller, guest, key.as_bytes())?);
                 }
                 let pair = room.give(caller, guest, 1)?;
@@ -277,7 +271,7 @@ fn compare_and_set(linker: &mut Linker<Data>, module: &str, map: Arc<kv::Store>)
                 .transpose()?;
             let (key, value) = (text(memory, key, key_length)?, bytes(memory, value, length)?);
             let ttl = milliseconds(option(some, ttl)?);
-            let set = map.compare_and_set(key, expected, value, ttl, instant(data));
+            let set = map.compare_and_set(key, expected, value, ttl, data.instant());
             *place::<2>(memory, result, 1)? = match set {
                 Ok(set) => [0, u8::from(set)],
                 Err(error) => [1, KvError::from(error) as u8],
@@ -316,7 +310,7 @@ pub(super) fn rate_limit(
         "take",
         move |mut caller: Caller<'_>, key: u32, length: u32, tokens: u32, result: u32| {
             let (memory, data) = parts(&mut caller)?;
-            let taken = buckets.take(text(memory, key, length)?, tokens, instant(data));
+            let taken = buckets.take(text(memory, key, length)?, tokens, data.instant());
             let room = place::<32>(memory, result, 8)?;
             room[0] = u8::from(taken.allowed);
             let numbers = [taken.remaining, taken.retry_after_ms, taken.full_after_ms];

@@ -3,7 +3,7 @@
 use super::memory::{bytes, elements, give, no_such_case, text, too_large, value, word};
 use crate::chain::{self, Hook, Outcome};
 use crate::wasm::instance::{Data, HostRefusal};
-use crate::wasm::types::{self, BodyDecision, ConfigError, Field, HeadDecision, LocalResponse};
+use crate::wasm::types::{self, BodyDecision, ConfigError, Field, Head, LocalResponse};
 use std::time::Duration;
 use wasmtime::{Instance, Result, Store, TypedFunc, WasmParams, WasmResults};
 
@@ -108,11 +108,7 @@ impl Hooks {
     }
 
     /// `on-request` and `on-response`.
-    pub(in crate::wasm) fn head(
-        &self,
-        hook: Hook,
-        store: &mut Store<Data>,
-    ) -> Result<HeadDecision> {
+    pub(in crate::wasm) fn head(&self, hook: Hook, store: &mut Store<Data>) -> Result<Head> {
         let found = match hook {
             Hook::OnRequest => &self.on_request,
             Hook::OnResponse => &self.on_response,
@@ -121,12 +117,12 @@ impl Hooks {
         let found = found.as_ref().ok_or_else(|| absent(hook))?;
         found.call(store, (), |memory, answer, mut budget| {
             Ok(match value::<1>(memory, answer, 4)?[0] {
-                0 => HeadDecision::Proceed,
-                1 => HeadDecision::SkipBody,
-                2 => HeadDecision::WaitForBody,
+                0 => Head::Proceed,
+                1 => Head::SkipBody,
+                2 => Head::WaitForBody,
                 3 => {
                     let decision = value::<24>(memory, answer, 4)?;
-                    HeadDecision::Respond(budget.local_response(memory, &decision[4..])?)
+                    Head::Respond(Box::new(budget.local_response(memory, &decision[4..])?))
                 }
                 _ => return Err(no_such_case()),
             })

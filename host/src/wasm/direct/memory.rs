@@ -60,13 +60,13 @@ pub(super) fn text(memory: &[u8], at: u32, length: u32) -> Result<&str> {
     std::str::from_utf8(bytes).map_err(|_| invalid("a string is not UTF-8"))
 }
 
-/// A string that is looked up as bytes, and nearly always ASCII.
-pub(super) fn field_name(memory: &[u8], at: u32, length: u32) -> Result<&[u8]> {
-    let name = bytes(memory, at, length)?;
-    if !name.is_ascii() {
+/// A string that is wanted as bytes, and nearly always ASCII, which is quicker to see than UTF-8.
+pub(super) fn text_bytes(memory: &[u8], at: u32, length: u32) -> Result<&[u8]> {
+    let bytes = bytes(memory, at, length)?;
+    if !bytes.is_ascii() {
         text(memory, at, length)?;
     }
-    Ok(name)
+    Ok(bytes)
 }
 
 /// `N` bytes for a value that is aligned to `align`, which is a power of two.

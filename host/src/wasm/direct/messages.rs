@@ -3,8 +3,8 @@
 
 use super::Caller;
 use super::memory::{
-    List, bytes, count, field_name, give, lend, parts, place, put_list, put_option, put_result,
-    text,
+    List, bytes, count, give, lend, parts, place, put_list, put_option, put_result, text,
+    text_bytes,
 };
 use crate::chain::exchange::{Exchange, Message};
 use crate::chain::{EditError, Hook};
@@ -16,6 +16,9 @@ use crate::wasm::types;
 use wasmtime::{Linker, Result};
 
 type Edited = std::result::Result<(), EditError>;
+
+/// A list without elements: a pointer to nothing, aligned.
+const NO_LIST: (u32, u32) = (4, 0);
 
 /// `request`; `module` is the interface as the guest's module names it.
 pub(super) fn request(linker: &mut Linker<Data>, module: &str) -> Result<()> {
@@ -127,7 +130,7 @@ fn fields(linker: &mut Linker<Data>, module: &str, message: Message) -> Result<(
         "header",
         move |mut caller: Caller<'_>, name: u32, length: u32, result: u32| {
             lend(&mut caller, |exchange, caller, guest| {
-                let name = field_name(guest.memory.data(&*caller), name, length)?;
+                let name = text_bytes(guest.memory.data(&*caller), name, length)?;
                 let value = first(exchange, message, name)?.map(String::from_utf8_lossy);
                 let pair = value.map(|value| give(&mut *caller, guest, value.as_bytes()));
                 put_option(caller, guest, result, pair.transpose()?)
@@ -139,7 +142,7 @@ fn fields(linker: &mut Linker<Data>, module: &str, message: Message) -> Result<(
         "header-bytes",
         move |mut caller: Caller<'_>, name: u32, length: u32, result: u32| {
             lend(&mut caller, |exchange, caller, guest| {
-                let name = field_name(guest.memory.data(&*caller), name, length)?;
+                let name = text_bytes(guest.memory.data(&*caller), name, length)?;
                 let value = first(exchange, message, name)?;
                 let pair = value.map(|value| give(&mut *caller, guest, value));
                 put_option(caller, guest, result, pair.transpose()?)
@@ -151,7 +154,12 @@ fn fields(linker: &mut Linker<Data>, module: &str, message: Message) -> Result<(
         "header-all",
         move |mut caller: Caller<'_>, name: u32, length: u32, result: u32| {
             lend(&mut caller, |exchange, caller, guest| {
-                let name = field_name(guest.memory.data(&*caller), name, length)?.to_vec();
+                let name = text_bytes(guest.memory.data(&*caller), name, length)?;
+                if first(exchange, message, name)?.is_none() {
+                    return put_list(caller, guest, result, NO_LIST);
+                }
+                // A copy: the guest's memory may move while it makes room for the values.
+                let name = name.to_vec();
                 let fields = fields_of(exchange, message)?;
                 let mut room = List::default();
                 if let (Some(fields), Ok(name)) = (fields, Name::parse(&name)) {
@@ -185,9 +193,8 @@ fn edits(linker: &mut Linker<Data>, module: &str, message: Message) -> Result<()
         "set-header",
         move |mut caller: Caller<'_>, name: u32, n: u32, value: u32, v: u32, result: u32| {
             let (memory, data) = parts(&mut caller)?;
-            let (name, value) = (field_name(memory, name, n)?, text(memory, value, v)?);
-            let exchange = data.exchange_mut();
-            let edited = exchange.set_field(message, name, value.as_bytes());
+            let (name, value) = (text_bytes(memory, name, n)?, text_bytes(memory, value, v)?);
+            let edited = data.exchange_mut().set_field(message, name, value);
             put_edited(memory, result, edited)
         },
     )?;
@@ -196,7 +203,7 @@ fn edits(linker: &mut Linker<Data>, module: &str, message: Message) -> Result<()
         "set-header-bytes",
         move |mut caller: Caller<'_>, name: u32, n: u32, value: u32, v: u32, result: u32| {
             let (memory, data) = parts(&mut caller)?;
-            let (name, value) = (field_name(memory, name, n)?, bytes(memory, value, v)?);
+            let (name, value) = (text_bytes(memory, name, n)?, bytes(memory, value, v)?);
             let edited = data.exchange_mut().set_field(message, name, value);
             put_edited(memory, result, edited)
         },
@@ -206,9 +213,8 @@ fn edits(linker: &mut Linker<Data>, module: &str, message: Message) -> Result<()
         "append-header",
         move |mut caller: Caller<'_>, name: u32, n: u32, value: u32, v: u32, result: u32| {
             let (memory, data) = parts(&mut caller)?;
-            let (name, value) = (field_name(memory, name, n)?, text(memory, value, v)?);
-            let exchange = data.exchange_mut();
-            let edited = exchange.append_field(message, name, value.as_bytes());
+            let (name, value) = (text_bytes(memory, name, n)?, text_bytes(memory, value, v)?);
+            let edited = data.exchange_mut().append_field(message, name, value);
             put_edited(memory, result, edited)
         },
     )?;
@@ -217,7 +223,7 @@ fn edits(linker: &mut Linker<Data>, module: &str, message: Message) -> Result<()
         "remove-header",
         move |mut caller: Caller<'_>, name: u32, length: u32, result: u32| {
             let (memory, data) = parts(&mut caller)?;
-            let name = field_name(memory, name, length)?;
+            let name = text_bytes(memory, name, length)?;
             let removed = data.exchange_mut().remove_field(message, name);
             let room = place::<2>(memory, result, 1)?;
             *room = match removed {

@@ -159,6 +159,7 @@ fn a_thread_that_was_kept_from_running_costs_its_guest_nothing() {
     let answer = instance.call(
         &presence,
         Hook::OnRequest,
+        Instant::now(),
         Duration::from_millis(5),
         &mut Box::default(),
         |hooks, store| {
