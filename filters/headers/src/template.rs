@@ -75,6 +75,10 @@ impl Template {
             }
         }
         literal.push_str(rest);
+        if parts.is_empty() {
+            // Nothing to be filled in: what is left to do is done once.
+            literal = trimmed(Cow::Owned(literal)).into_owned();
+        }
         if !literal.is_empty() {
             parts.push(Part::Text(literal));
         }
@@ -86,6 +90,7 @@ impl Template {
     pub(crate) fn render(&self, values: &impl Values) -> Cow<'_, str> {
         match &self.parts[..] {
             [] => Cow::Borrowed(""),
+            [Part::Text(text)] => Cow::Borrowed(text),
             [part] => trimmed(part.render(values)),
             parts => {
                 let mut text = String::new();

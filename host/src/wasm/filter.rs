@@ -318,6 +318,9 @@ impl Body<'_> {
 
 /// What a call takes of the time of its exchange.
 fn charged(elapsed: Duration, time_max: Duration, chunk_bytes: usize) -> Duration {
+    if chunk_bytes == 0 {
+        return elapsed.min(time_max);
+    }
     let free = TIME_PER_BODY_BYTE.saturating_mul(u32::try_from(chunk_bytes).unwrap_or(u32::MAX));
     // A longer time by the wall was not the guest's: its thread was kept from running.
     elapsed.min(time_max).saturating_sub(free)

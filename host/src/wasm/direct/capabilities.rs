@@ -122,8 +122,8 @@ pub(super) fn metrics(linker: &mut Linker<Data>, module: &str) -> Result<()> {
                 _ => return Err(no_such_case()),
             };
             let (name, help) = (text(memory, name, name_length)?, text(memory, help, help_length)?);
-            let defined = match texts(memory, labels, labels_length)? {
-                Some(labels) => data.shared.registry.define(kind, name, help, &labels),
+            let defined = match texts(memory, labels, labels_length, &mut Default::default())? {
+                Some(labels) => data.shared.registry.define(kind, name, help, labels),
                 None => Err(metrics::MetricError::LimitExceeded),
             };
             let room = place::<8>(memory, result, 4)?;
@@ -141,8 +141,8 @@ pub(super) fn metrics(linker: &mut Linker<Data>, module: &str) -> Result<()> {
         "report",
         |mut caller: Caller<'_>, metric: u32, labels: u32, length: u32, value: f64, result: u32| {
             let (memory, data) = parts(&mut caller)?;
-            let reported = match texts(memory, labels, length)? {
-                Some(labels) => data.shared.registry.report(metric, &labels, value),
+            let reported = match texts(memory, labels, length, &mut Default::default())? {
+                Some(labels) => data.shared.registry.report(metric, labels, value),
                 None => Err(metrics::MetricError::InvalidValue),
             };
             put_result(memory, result, reported.err().map(|error| MetricError::from(error) as u8))
@@ -151,13 +151,19 @@ pub(super) fn metrics(linker: &mut Linker<Data>, module: &str) -> Result<()> {
     Ok(())
 }
 
-/// At most [`metrics::LABELS_MAX`] strings; none: there are more.
-fn texts(memory: &[u8], at: u32, count: u32) -> Result<Option<Vec<&str>>> {
-    if count as usize > metrics::LABELS_MAX {
-        return Ok(None);
-    }
+/// At most [`metrics::LABELS_MAX`] strings, in `room`; none: there are more.
+fn texts<'m, 'r>(
+    memory: &'m [u8],
+    at: u32,
+    count: u32,
+    room: &'r mut [&'m str; metrics::LABELS_MAX],
+) -> Result<Option<&'r [&'m str]>> {
+    let Some(room) = room.get_mut(..count as usize) else { return Ok(None) };
     let pairs = elements(memory, at, count, 8)?.chunks_exact(8);
-    pairs.map(|pair| text(memory, word(pair, 0), word(pair, 4))).collect::<Result<_>>().map(Some)
+    for (place, pair) in room.iter_mut().zip(pairs) {
+        *place = text(memory, word(pair, 0), word(pair, 4))?;
+    }
+    Ok(Some(room))
 }
 
 /// `kv`.
