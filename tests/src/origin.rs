@@ -92,7 +92,18 @@ struct Counts {
 impl Origin {
     /// Answers every request with a [`Seen`] as JSON; HTTP/1.1 and HTTP/2.
     pub async fn echo() -> Origin {
-        let (listener, address) = listen().await;
+        Origin::echo_on(listen().await)
+    }
+
+    /// The same at this address, to which an origin may have listened before.
+    pub async fn echo_at(address: SocketAddr) -> Origin {
+        let bound = crate::wait::until("the address to be free", async || {
+            TcpListener::bind(address).await.ok()
+        });
+        Origin::echo_on((bound.await, address))
+    }
+
+    fn echo_on((listener, address): (TcpListener, SocketAddr)) -> Origin {
         let counts = Arc::<Counts>::default();
         let shared = Arc::clone(&counts);
         let task =

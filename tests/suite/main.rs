@@ -11,6 +11,7 @@ mod cors;
 mod dev;
 mod documents;
 mod drain;
+mod faults;
 mod filters;
 mod forwarding;
 mod guests;
