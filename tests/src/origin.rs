@@ -100,7 +100,9 @@ impl Origin {
         let bound = crate::wait::until("the address to be free", async || {
             TcpListener::bind(address).await.ok()
         });
-        Origin::echo_on((bound.await, address))
+        let listener = bound.await;
+        let address = listener.local_addr().expect("a bound socket has an address");
+        Origin::echo_on((listener, address))
     }
 
     fn echo_on((listener, address): (TcpListener, SocketAddr)) -> Origin {
