@@ -90,7 +90,7 @@ async fn a_host_that_cannot_be_reached_is_told_apart_from_one_that_is_not_there(
     drop(full);
     let failures = "pillion_upstream_failures_total";
     for error in ["error=\"connection_refused\"", "error=\"connection_timeout\""] {
-        assert_eq!(sidecar.metric(failures, &["outbound/pass", error]).await, 1.0, "{error}");
+        sidecar.metric_is(failures, &["outbound/pass", error], |count| count == 1.0).await;
     }
     // Names that no resolver is asked for, or has.
     for host in ["no-such-name.invalid", "no-such-name.invalid:8080", "1.2.3.4.5.invalid"] {

@@ -4,9 +4,11 @@ use super::{End, Fault, Faulty, all_have_their_answers};
 use End::{Answer, Cut, Reply};
 use pillion_tests::{Origin, Wire};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 use tokio::sync::Notify;
 
-/// One step of an upstream on one connection. Behind the last one it waits for the sidecar to close.
+/// One step of an upstream on one connection.
 #[derive(Clone, Copy)]
 enum Step {
     /// Reads the head of a request.
@@ -29,46 +31,70 @@ enum Step {
 }
 use Step::{Bytes, Close, Drip, Head, HeadSeen, Repeat, Request, Reset, Say};
 
-async fn play(mut wire: Wire, steps: &[Step], head_seen: &Notify) {
+/// Plays the steps; false: the connection is over.
+async fn play(wire: &mut Wire, steps: &[Step], head_seen: &Notify) -> bool {
     for step in steps {
         match step {
-            Head => drop(wire.head().await),
-            Request => drop(wire.request().await),
+            Head => {
+                if wire.head().await.is_none() {
+                    return false;
+                }
+            }
+            Request => {
+                if wire.request().await.is_none() {
+                    return false;
+                }
+            }
             Bytes(length) => drop(wire.exactly(*length).await),
             Say(text) => wire.send(text).await,
             Repeat(text, times) => wire.send(text.repeat(*times)).await,
             Drip(text) => {
-                let mut drip = tokio::time::interval(std::time::Duration::from_millis(20));
+                let (pause, patience) = (Duration::from_millis(20), Duration::from_secs(10));
+                let mut drip = tokio::time::interval(pause);
                 loop {
                     drip.tick().await;
-                    if wire.push(text.as_bytes(), 1, std::time::Duration::from_secs(10)).await == 0
-                    {
+                    if wire.push(text.as_bytes(), 1, patience).await == 0 {
                         break;
                     }
                 }
             }
             HeadSeen => pillion_tests::within("the client to see", head_seen.notified()).await,
             Close => wire.finish().await,
-            Reset => return wire.reset(),
+            Reset => return false,
         }
     }
-    wire.rest().await;
+    true
+}
+
+/// Plays the steps on a connection, and once more for each request that comes on it afterwards.
+async fn serve(mut wire: Wire, steps: &[Step], asked: &AtomicUsize, head_seen: &Notify) {
+    asked.fetch_add(1, Ordering::SeqCst);
+    if play(&mut wire, steps, head_seen).await && matches!(steps.first(), Some(Request)) {
+        while let Some(_again) = wire.request().await {
+            asked.fetch_add(1, Ordering::SeqCst);
+            if !play(&mut wire, &steps[1..], head_seen).await {
+                break;
+            }
+        }
+    }
+    match steps.last() {
+        Some(Reset) => wire.reset(),
+        _ => drop(wire.rest().await),
+    }
 }
 
 async fn upstream(steps: &'static [Step]) -> Faulty {
-    let head_seen = Arc::<Notify>::default();
-    let told = Arc::clone(&head_seen);
+    let (head_seen, asked) = (Arc::<Notify>::default(), Arc::<AtomicUsize>::default());
+    let (told, counted) = (Arc::clone(&head_seen), Arc::clone(&asked));
     let origin = Origin::script(move |wire, _| {
-        let told = Arc::clone(&told);
-        async move { play(wire, steps, &told).await }
+        let (told, counted) = (Arc::clone(&told), Arc::clone(&counted));
+        async move { serve(wire, steps, &counted, &told).await }
     })
     .await;
-    let origin = std::rc::Rc::new(origin);
-    let counted = std::rc::Rc::clone(&origin);
     Faulty {
         address: origin.address,
         head_seen,
-        asked: Some(Box::new(move || counted.connections())),
+        asked: Some(Box::new(move || asked.load(Ordering::SeqCst))),
         _origin: Box::new(origin),
     }
 }
@@ -228,6 +254,36 @@ const UPLOADS: &[Row] = &[
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_connection_that_ends_within_an_upload_has_its_answer() {
     play_all(UPLOADS.iter().copied().map(|row| fault(row).post(LONG))).await;
+}
+
+#[tokio::test]
+async fn a_client_that_waits_for_continue_hears_of_the_fault() {
+    const CONTINUE: &str = "HTTP/1.1 100 Continue\r\n\r\n";
+    let gone = "pillion; error=connection_terminated";
+    for (steps, continues, status, word) in [
+        (&[Head, Close][..], false, 502, Some(gone)),
+        (&[Head, Reset], false, 502, Some(gone)),
+        (&[Head, Say(CONTINUE), Close], true, 502, Some(gone)),
+        (&[Head, Say(CONTINUE), Reset], true, 502, Some(gone)),
+        (&[Head, Say(CONTINUE), Bytes(4), Reset], true, 502, Some(gone)),
+        (&[Head, Say(CONTINUE), Bytes(4), Say(OK)], true, 200, None),
+        (&[Head, Repeat(CONTINUE, 16), Bytes(4), Say(OK)], true, 200, None),
+        (&[Head, Repeat(CONTINUE, 17)], true, 502, Some("pillion; error=http_protocol_error")),
+    ] {
+        let upstream = upstream(steps).await;
+        let sidecar = pillion_tests::Sidecar::new().endpoint(upstream.address).start().await;
+        let mut wire = sidecar.wire().await;
+        wire.send("PUT / HTTP/1.1\r\nhost: a\r\nexpect: 100-continue\r\n").await;
+        wire.send("content-length: 4\r\n\r\n").await;
+        let mut answer = wire.response().await;
+        if continues {
+            assert_eq!(answer.status(), 100);
+            wire.send("body").await;
+            answer = wire.response().await;
+        }
+        assert_eq!((answer.status(), answer.head.field("proxy-status")), (status, word));
+        sidecar.metric_is("pillion_requests_active", &[], |now| now == 0.0).await;
+    }
 }
 
 /// What is no HTTP/1.1, or not what was asked for.
