@@ -20,6 +20,8 @@ enum Step {
     Say(&'static str),
     /// The same, so many times.
     Repeat(&'static str, usize),
+    /// The same, byte by byte.
+    Slowly(&'static str),
     /// Again and again, a little at a time, for as long as somebody listens.
     Drip(&'static str),
     /// Waits until the client has the head of the answer.
@@ -29,7 +31,7 @@ enum Step {
     /// Ends the connection with a reset.
     Reset,
 }
-use Step::{Bytes, Close, Drip, Head, HeadSeen, Repeat, Request, Reset, Say};
+use Step::{Bytes, Close, Drip, Head, HeadSeen, Repeat, Request, Reset, Say, Slowly};
 
 /// Plays the steps; false: the connection is over.
 async fn play(wire: &mut Wire, steps: &[Step], head_seen: &Notify) -> bool {
@@ -48,6 +50,13 @@ async fn play(wire: &mut Wire, steps: &[Step], head_seen: &Notify) -> bool {
             Bytes(length) => drop(wire.exactly(*length).await),
             Say(text) => wire.send(text).await,
             Repeat(text, times) => wire.send(text.repeat(*times)).await,
+            Slowly(text) => {
+                let mut drip = tokio::time::interval(Duration::from_millis(10));
+                for byte in text.bytes() {
+                    drip.tick().await;
+                    wire.send([byte]).await;
+                }
+            }
             Drip(text) => {
                 let (pause, patience) = (Duration::from_millis(20), Duration::from_secs(10));
                 let mut drip = tokio::time::interval(pause);
@@ -235,11 +244,19 @@ async fn a_connection_that_ends_in_any_phase_of_an_answer_has_its_answer() {
     play_all(ENDINGS.iter().copied().map(fault)).await;
 }
 
-/// Bytes of a body that is longer than all the buffers on its way.
-const LONG: usize = 8 * 1024 * 1024;
-
-/// The connection ends while the request is still coming.
+/// The connection ends, or the answer comes, while the request is still coming.
 const UPLOADS: &[Row] = &[
+    (
+        "answered-within-upload",
+        &[
+            Head,
+            Bytes(100_000),
+            Say("HTTP/1.1 413 No\r\ncontent-length: 2\r\nconnection: close\r\n\r\nno"),
+            Close,
+        ],
+        Answer(413),
+        "",
+    ),
     ("closed-before-upload", &[Head, Close], Reply(502), "connection_terminated"),
     ("reset-before-upload", &[Head, Reset], Reply(502), "connection_terminated"),
     ("reset-within-upload", &[Head, Bytes(100_000), Reset], Reply(502), "connection_terminated"),
@@ -253,7 +270,7 @@ const UPLOADS: &[Row] = &[
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_connection_that_ends_within_an_upload_has_its_answer() {
-    play_all(UPLOADS.iter().copied().map(|row| fault(row).post(LONG))).await;
+    play_all(UPLOADS.iter().copied().map(|row| fault(row).upload(200_000))).await;
 }
 
 #[tokio::test]
@@ -454,6 +471,9 @@ async fn an_answer_that_does_not_come_has_its_answer() {
     play_all(SLOW.iter().copied().map(|row| fault(row).limits(limits))).await;
 }
 
+/// Bytes of a body that is longer than all the buffers on its way.
+const LONG: usize = 32 * 1024 * 1024;
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_upload_that_is_not_taken_has_its_answer() {
     let limits = "idle_timeout = \"300ms\"";
@@ -461,7 +481,7 @@ async fn an_upload_that_is_not_taken_has_its_answer() {
     // It reads nothing, so that nothing goes on behind the buffers of the kernel.
     let taken: Row =
         ("takes-some", &[Head, Bytes(100_000)], Reply(504), "connection_write_timeout");
-    let table = [row, taken].map(|row| fault(row).limits(limits).post(4 * LONG));
+    let table = [row, taken].map(|row| fault(row).limits(limits).post(LONG));
     // `Wire::rest` would go on reading: these two wait for the end of the test.
     let mut upstreams = Vec::new();
     for fault in &table {
@@ -500,6 +520,13 @@ const FINE: &[Row] = &[
         Answer(200),
         "",
     ),
+    ("drips", &[Request, Slowly(OK)], Answer(200), ""),
+    (
+        "drips-in-chunks",
+        &[Request, Slowly(CHUNKED), Slowly("2;a=b\r\nok\r\n0\r\nx-sum: 7\r\n\r\n")],
+        Answer(200),
+        "",
+    ),
     ("no-reason", &[Request, Say("HTTP/1.1 200\r\ncontent-length: 2\r\n\r\nok")], Answer(200), ""),
     ("old-and-closing", &[Request, Say("HTTP/1.0 200 OK\r\n\r\nok"), Close], Answer(200), ""),
     ("bytes-behind", &[Request, Say(OK), Say("HTTP/1.1 200 OK\r\n\r\n")], Answer(200), ""),
@@ -518,11 +545,11 @@ async fn an_upstream_that_is_not_there_leaves_nothing_behind() {
     let limits = "connect_timeout = \"200ms\"";
     let table = [
         Fault::new("refused", (), Reply(502), "connection_refused"),
-        Fault::new("refused-upload", (), Reply(502), "connection_refused").post(LONG),
+        Fault::new("refused-upload", (), Reply(502), "connection_refused").upload(200_000),
         Fault::new("black-hole", (), Reply(504), "connection_timeout").limits(limits),
         Fault::new("black-hole-upload", (), Reply(504), "connection_timeout")
             .limits(limits)
-            .post(LONG),
+            .upload(200_000),
     ];
     let nowhere =
         |address| Faulty { address, head_seen: Arc::default(), asked: None, _origin: Box::new(()) };

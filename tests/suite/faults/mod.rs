@@ -41,6 +41,8 @@ enum Asks {
     Get,
     /// With so many bytes of body.
     Post(usize),
+    /// With so many bytes, behind which more would come after the answer.
+    Upload(usize),
 }
 
 /// A fault, what an upstream does to bring it about, and what is to come of it.
@@ -65,6 +67,11 @@ impl<Script> Fault<Script> {
 
     fn post(mut self, bytes: usize) -> Fault<Script> {
         self.asks = Asks::Post(bytes);
+        self
+    }
+
+    fn upload(mut self, bytes: usize) -> Fault<Script> {
+        self.asks = Asks::Upload(bytes);
         self
     }
 
@@ -165,10 +172,15 @@ async fn exchange(
     path: &str,
     head_seen: &Notify,
 ) -> (End, Option<Reply>) {
-    let request = match asks {
-        Asks::Get => client.request(Method::GET, path).body(empty()),
-        Asks::Post(bytes) => client.request(Method::POST, path).body(full(vec![b'x'; bytes])),
+    let (method, body, _more) = match asks {
+        Asks::Get => (Method::GET, empty(), None),
+        Asks::Post(bytes) => (Method::POST, full(vec![b'x'; bytes]), None),
+        Asks::Upload(bytes) => {
+            let (sender, body) = unfinished(bytes);
+            (Method::POST, body, Some(sender))
+        }
     };
+    let request = client.request(method, path).body(body);
     let answer = client.send(request.expect("the request is valid")).await;
     let answer = answer.unwrap_or_else(|error| panic!("no answer for {path}: {error:?}"));
     head_seen.notify_one();
@@ -186,6 +198,18 @@ async fn exchange(
             (End::Cut(status), None)
         }
     }
+}
+
+/// A body of so many bytes that does not end while what is beside it is there.
+fn unfinished(bytes: usize) -> (tokio::task::JoinSet<()>, Body) {
+    let (mut sender, body) = streamed();
+    let mut sending = tokio::task::JoinSet::new();
+    sending.spawn(async move {
+        // Whoever takes no more has answered.
+        let _ = sender.send_data(vec![b'x'; bytes].into()).await;
+        std::future::pending::<()>().await;
+    });
+    (sending, body)
 }
 
 async fn is_logged<S>(sidecar: &Sidecar, fault: &Fault<S>, path: &str, endpoint: &SocketAddr) {

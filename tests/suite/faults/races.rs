@@ -230,7 +230,8 @@ async fn load(address: SocketAddr, protocol: Protocol, stop: Arc<AtomicBool>) ->
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_endpoint_that_dies_and_comes_back_costs_no_request_that_can_be_repeated() {
-    // Addresses of their own, which nobody else gets from the kernel meanwhile.
+    // Addresses of this process, which nobody else gets from the kernel meanwhile.
+    let network = (std::process::id() % 250) as u8;
     let found_by_checks = "health = { check = \"tcp\", interval = \"20ms\" }";
     let found_by_answers = "outlier = { consecutive_gateway = 1, ejection_time = \"200ms\", \
                             ejection_time_max = \"200ms\" }";
@@ -240,7 +241,7 @@ async fn an_endpoint_that_dies_and_comes_back_costs_no_request_that_can_be_repea
         (3, "h2c", found_by_checks, "unhealthy"),
         (4, "h2c", found_by_answers, "ejected"),
     ] {
-        let mortal = Origin::echo_at(([127, 77, 1, host], 7701).into()).await;
+        let mortal = Origin::echo_at(([127, 77, network, host], 7701).into()).await;
         let address = mortal.address;
         let other = Origin::echo().await;
         let retry = "retry = { on = [\"connect\", \"reset\", \"refused_stream\"], \
