@@ -153,7 +153,12 @@ fn conclude(
             }
             Ok(Attempted::Stale(Stale { reused, ..stale }))
         }
-        Ok(attempted) => Ok(attempted),
+        Ok(attempted) => {
+            if flow.replaced_for.get().is_some_and(is_upstreams) {
+                failed();
+            }
+            Ok(attempted)
+        }
         Err(stop) => {
             let Stop::Fault(fault) = stop else { return Err(Failed { stop, condition: None }) };
             if is_upstreams(fault) {

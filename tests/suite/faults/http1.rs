@@ -10,7 +10,7 @@ use tokio::sync::Notify;
 
 /// One step of an upstream on one connection.
 #[derive(Clone, Copy)]
-enum Step {
+pub(super) enum Step {
     /// Reads the head of a request.
     Head,
     /// Reads a whole request.
@@ -92,7 +92,7 @@ async fn serve(mut wire: Wire, steps: &[Step], asked: &AtomicUsize, head_seen: &
     }
 }
 
-async fn upstream(steps: &'static [Step]) -> Faulty {
+pub(super) async fn upstream(steps: &'static [Step]) -> Faulty {
     let (head_seen, asked) = (Arc::<Notify>::default(), Arc::<AtomicUsize>::default());
     let (told, counted) = (Arc::clone(&head_seen), Arc::clone(&asked));
     let origin = Origin::script(move |wire, _| {
@@ -239,9 +239,14 @@ const ENDINGS: &[Row] = &[
     ),
 ];
 
+/// The faults of connections that end within an exchange.
+pub(super) fn breaking() -> impl Iterator<Item = Fault<&'static [Step]>> {
+    ENDINGS.iter().copied().map(fault)
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_connection_that_ends_in_any_phase_of_an_answer_has_its_answer() {
-    play_all(ENDINGS.iter().copied().map(fault)).await;
+    play_all(breaking()).await;
 }
 
 /// The connection ends, or the answer comes, while the request is still coming.
