@@ -150,6 +150,14 @@ impl Client {
         self.fetch(request.expect("the request is valid")).await
     }
 
+    /// What is spoken on it.
+    pub fn speaks(&self) -> Protocol {
+        match &self.sender {
+            Sender::Http1(_) => Protocol::Http1,
+            Sender::Http2(_) => Protocol::Http2,
+        }
+    }
+
     /// The peer has not closed the connection.
     pub fn is_open(&self) -> bool {
         match &self.sender {

@@ -20,6 +20,8 @@ pub const RST_STREAM: u8 = 3;
 /// See [`DATA`].
 pub const SETTINGS: u8 = 4;
 /// See [`DATA`].
+pub const PUSH_PROMISE: u8 = 5;
+/// See [`DATA`].
 pub const PING: u8 = 6;
 /// See [`DATA`].
 pub const GOAWAY: u8 = 7;
@@ -39,12 +41,18 @@ pub const END_HEADERS: u8 = 4;
 pub const INITIAL_WINDOW_SIZE: u16 = 4;
 
 /// An error code.
+pub const NO_ERROR: u32 = 0;
+/// See [`NO_ERROR`].
 pub const PROTOCOL_ERROR: u32 = 1;
-/// See [`PROTOCOL_ERROR`].
+/// See [`NO_ERROR`].
+pub const INTERNAL_ERROR: u32 = 2;
+/// See [`NO_ERROR`].
 pub const FLOW_CONTROL_ERROR: u32 = 3;
-/// See [`PROTOCOL_ERROR`].
+/// See [`NO_ERROR`].
+pub const REFUSED_STREAM: u32 = 7;
+/// See [`NO_ERROR`].
 pub const CANCEL: u32 = 8;
-/// See [`PROTOCOL_ERROR`].
+/// See [`NO_ERROR`].
 pub const ENHANCE_YOUR_CALM: u32 = 11;
 
 /// `GET http://a/` as a header block.
@@ -118,6 +126,16 @@ impl Frames {
     /// Sends several at once.
     pub async fn send_all(&mut self, frames: &[Frame]) {
         self.wire.send(frames.iter().flat_map(Frame::bytes).collect::<Vec<_>>()).await;
+    }
+
+    /// Sends bytes that need not be frames.
+    pub async fn raw(&mut self, bytes: impl AsRef<[u8]>) {
+        self.wire.send(bytes).await;
+    }
+
+    /// The connection itself.
+    pub fn into_wire(self) -> Wire {
+        self.wire
     }
 
     /// The next frame. None: the connection has ended.

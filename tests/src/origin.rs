@@ -92,7 +92,20 @@ struct Counts {
 impl Origin {
     /// Answers every request with a [`Seen`] as JSON; HTTP/1.1 and HTTP/2.
     pub async fn echo() -> Origin {
-        let (listener, address) = listen().await;
+        Origin::echo_on(listen().await)
+    }
+
+    /// The same at this address, to which an origin may have listened before.
+    pub async fn echo_at(address: SocketAddr) -> Origin {
+        let bound = crate::wait::until("the address to be free", async || {
+            TcpListener::bind(address).await.ok()
+        });
+        let listener = bound.await;
+        let address = listener.local_addr().expect("a bound socket has an address");
+        Origin::echo_on((listener, address))
+    }
+
+    fn echo_on((listener, address): (TcpListener, SocketAddr)) -> Origin {
         let counts = Arc::<Counts>::default();
         let shared = Arc::clone(&counts);
         let task =

@@ -284,6 +284,52 @@ async fn garbage_and_cut_off_handshakes_end_with_their_connection() {
     assert_eq!(connector.connect(sidecar.address()).await.get("/").await.status, 200);
 }
 
+/// A `client_hello` as a record: up to this version of TLS, with the suites of 1.2 and no extension but
+/// these.
+fn hello(minor: u8, extensions: &[u8]) -> Vec<u8> {
+    let suites = [0, 4, 0xC0, 0x2B, 0xC0, 0x2F];
+    let mut body = [&[3, minor][..], &[7; 32], &[0], &suites, &[1, 0]].concat();
+    body.extend([0, extensions.len() as u8]);
+    body.extend(extensions);
+    let length = body.len() as u8;
+    [&[22, 3, 1, 0, length + 4, 1, 0, 0, length][..], &body].concat()
+}
+
+#[tokio::test]
+async fn a_handshake_that_leads_nowhere_is_ended_with_the_alert_for_it() {
+    let authority = Authority::new("servers");
+    let origin = Origin::echo().await;
+    let sidecar = secured(&authority, "").origin(&origin).start().await;
+    // `signature_algorithms` with ecdsa_secp256r1_sha256; `supported_groups` with x25519.
+    let (signatures, groups) = ([0, 13, 0, 4, 0, 2, 4, 3], [0, 10, 0, 4, 0, 2, 0, 29]);
+    let with_signatures = [signatures, groups].concat();
+    // `supported_versions` with TLS 1.1 alone.
+    let old_versions = [&with_signatures[..], &[0, 43, 0, 3, 2, 3, 2]].concat();
+    for (name, bytes, alert) in [
+        ("TLS 1.0", hello(1, &[]), 70),
+        ("TLS 1.1", hello(2, &[]), 70),
+        ("TLS 1.1 with extensions", hello(2, &with_signatures), 70),
+        ("TLS 1.1 by the extension", hello(3, &old_versions), 70),
+        // The version is fine, and what it lacks is another thing.
+        ("TLS 1.2 without signatures", hello(3, &[]), 40),
+        // What `rustls` takes for unreadable; by RFC 8446 section 5 the first is `unexpected_message`,
+        // and the last `record_overflow`.
+        ("zeros", vec![0; 500], 50),
+        ("SSL 2", vec![0x80, 0x2E, 1, 0, 2], 50),
+        ("an endless record", [&[22, 3, 1, 0xFF, 0xFF][..], &[0; 70_000]].concat(), 50),
+        ("application data", vec![23, 3, 3, 0, 4, 1, 2, 3, 4], 10),
+        ("another message", vec![22, 3, 1, 0, 4, 14, 0, 0, 0], 10),
+    ] {
+        let mut wire = sidecar.wire().await;
+        wire.send(&bytes).await;
+        let (answer, _) = wire.rest().await;
+        assert_eq!(answer, [21, 3, 3, 0, 2, 2, alert], "{name}");
+    }
+    let connector = Connector::new(&authority, NAME, None, &[]);
+    assert_eq!(connector.connect(sidecar.address()).await.get("/").await.status, 200);
+    assert_eq!(origin.requests(), 1);
+}
+
 #[tokio::test]
 async fn a_handshake_has_its_time_and_no_more() {
     let authority = Authority::new("servers");

@@ -2,10 +2,13 @@
 //! that they get along when nothing is.
 
 use pillion_tests::authority::Order;
+use pillion_tests::log::Log;
 use pillion_tests::peer::{program, run};
+use pillion_tests::process::Running;
 use pillion_tests::{Authority, Origin, Sidecar};
+use std::net::SocketAddr;
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 const NAME: &str = "app.test";
 const WEB: &str = "spiffe://example.test/ns/shop/sa/web";
@@ -127,8 +130,8 @@ async fn openssl_agrees_on_what_is_offered_and_nothing_else() {
         assert!(text.contains(expected), "{arguments:?}: {text}");
     }
     for (arguments, expected) in [
-        // It sends no signature schemes, and that is what is answered.
-        (&["-tls1_1", "-cipher", "ALL:@SECLEVEL=0"][..], "handshake failure"),
+        (&["-tls1_1", "-cipher", "ALL:@SECLEVEL=0"][..], "alert protocol version"),
+        (&["-tls1", "-cipher", "ALL:@SECLEVEL=0"], "alert protocol version"),
         (&["-tls1_2", "-cipher", "AES128-SHA"], "handshake failure"),
         (&["-alpn", "spdy/3"], "no application protocol"),
     ] {
@@ -137,7 +140,79 @@ async fn openssl_agrees_on_what_is_offered_and_nothing_else() {
         assert!(text.contains(expected), "{arguments:?}: {text}");
     }
     let label = ["result=\"incompatible\""];
-    sidecar.metric_is("pillion_downstream_tls_handshakes_total", &label, |n| n == 3.0).await;
+    sidecar.metric_is("pillion_downstream_tls_handshakes_total", &label, |n| n == 4.0).await;
+}
+
+/// `openssl s_server` with a certificate of this name, from the sidecar's directory; ends with the value.
+struct Server {
+    address: SocketAddr,
+    errors: Log,
+    _process: Running,
+}
+
+impl Server {
+    async fn start(openssl: &Path, directory: &Path, name: &str, arguments: &[&str]) -> Server {
+        let mut command = Command::new(openssl);
+        let (certificate, key) = (format!("{name}.crt"), format!("{name}.key"));
+        command.args(["s_server", "-accept", "127.0.0.1:0", "-www"]);
+        command.args(["-cert", &certificate, "-key", &key]).args(arguments).current_dir(directory);
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut process = Running::new(command.spawn().expect("openssl can be started"));
+        let output = Log::capture(process.child().stdout.take().expect("it was asked for"));
+        let errors = Log::capture(process.child().stderr.take().expect("it was asked for"));
+        let line = output.line("ACCEPT ").await;
+        let address = line.trim_start_matches("ACCEPT ").trim().parse();
+        Server { address: address.expect("an address"), errors, _process: process }
+    }
+}
+
+#[tokio::test]
+async fn openssl_is_told_what_is_wrong_with_it_as_an_endpoint() {
+    let Some(openssl) = program("openssl") else { return };
+    let (authority, other) = (Authority::new("mesh"), Authority::new("others"));
+    let revoked = authority.issue(&[NAME]);
+    let old = ["-tls1_1", "-cipher", "ALL:@SECLEVEL=0"];
+    let wanting = ["-Verify", "1", "-verify_return_error", "-CAfile", "ca.crt"];
+    for (identity, arguments, word, alert) in [
+        (authority.issue(&[NAME]), &[][..], "", ""),
+        (authority.issue(&[NAME]), &["-tls1_2"], "", ""),
+        (
+            authority.fill(Order::names(&[NAME]).expired()),
+            &[],
+            "tls_certificate_error",
+            "alert certificate expired",
+        ),
+        (
+            authority.fill(Order::names(&[NAME]).not_yet()),
+            &[],
+            "tls_certificate_error",
+            "alert certificate expired",
+        ),
+        (authority.issue(&["b.test"]), &[], "tls_certificate_error", "alert bad certificate"),
+        (other.issue(&[NAME]), &[], "tls_certificate_error", "alert unknown ca"),
+        (revoked.clone(), &[], "tls_certificate_error", "alert certificate revoked"),
+        (authority.issue(&[NAME]), &old, "tls_alert_received", "unsupported protocol"),
+        (authority.issue(&[NAME]), &wanting, "tls_alert_received", "did not return a certificate"),
+    ] {
+        let setup = Sidecar::new()
+            .file("ca.crt", &authority.pem)
+            .file("ca.crl", authority.revoke(&[&revoked]))
+            .file("its.crt", &identity.certificate)
+            .file("its.key", &identity.key)
+            .upstream(&format!(
+                "tls = {{ ca = \"ca.crt\", crl = \"ca.crl\", server_name = \"{NAME}\" }}"
+            ));
+        let server = Server::start(&openssl, setup.directory(), "its", arguments).await;
+        let sidecar = setup.endpoint(server.address).start().await;
+        let reply = sidecar.get("/").await;
+        if word.is_empty() {
+            assert_eq!(reply.status, 200, "{arguments:?}: {}", reply.text());
+            continue;
+        }
+        let status = reply.header("proxy-status");
+        assert_eq!((reply.status, status), (502, &*format!("pillion; error={word}")), "{alert}");
+        server.errors.line(alert).await;
+    }
 }
 
 #[tokio::test]

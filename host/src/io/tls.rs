@@ -17,6 +17,9 @@ use std::task::{Context, Poll, Waker, ready};
 use tokio::io::{AsyncReadExt, AsyncWrite, Interest};
 use tokio::net::TcpStream;
 
+/// A fatal `protocol_version` as a record (RFC 8446 sections 5.1 and 6.2).
+const VERSION_ALERT: [u8; 7] = [21, 3, 3, 0, 2, 2, 70];
+
 /// A socket with a session over it.
 pub struct Tls {
     socket: TcpStream,
@@ -194,11 +197,14 @@ impl Tls {
         }
         let mut rest = &self.received[..];
         let taken = self.session.read_tls(&mut rest)?;
+        let processed = self.session.process_new_packets();
+        if matches!(&processed, Err(error) if is_outdated(error, &self.received)) {
+            self.refuse_version(cx);
+        }
         // 0 with something there: after `close_notify`, where nothing counts any more.
         let used = if taken == 0 { self.received.len() } else { taken };
         self.received.advance(used);
         self.release_if_empty();
-        let processed = self.session.process_new_packets();
         // An alert, or an answer to the peer; whether it gets out shows at the next write.
         let _sent = self.poll_flush(cx);
         match processed {
@@ -208,6 +214,13 @@ impl Tls {
                 Poll::Ready(Err(invalid(error)))
             }
         }
+    }
+
+    /// Sends the alert for a version that is not spoken in place of the session's own.
+    fn refuse_version(&mut self, cx: &mut Context<'_>) {
+        while self.session.wants_write() && self.session.write_tls(&mut io::sink()).is_ok() {}
+        // A socket that does not take seven bytes at once is in no state to be told.
+        let _taken_or_not = Sending { socket: &mut self.socket, cx }.write(&VERSION_ALERT);
     }
 
     /// Reads from the socket; nothing is in the buffer at its end.
@@ -230,6 +243,16 @@ impl Drop for Tls {
     fn drop(&mut self) {
         buffers::give(std::mem::take(&mut self.received));
     }
+}
+
+/// Was a client refused for want of signature algorithms that is too old to send any? rustls looks for
+/// them before it looks at the version, and answers `handshake_failure`, although it is the version that
+/// is not spoken. `hello` is what has arrived, from the first byte on where the error is this one.
+fn is_outdated(error: &rustls::Error, hello: &[u8]) -> bool {
+    use rustls::PeerIncompatible::SignatureAlgorithmsExtensionRequired as Unsigned;
+    // A record of one handshake message, `client_hello`, with the latest version of the client.
+    matches!(error, rustls::Error::PeerIncompatible(Unsigned))
+        && matches!(hello, [22, 3, _, _, _, 1, _, _, _, 3, minor, ..] if *minor < 3)
 }
 
 fn invalid(error: rustls::Error) -> io::Error {

@@ -37,6 +37,16 @@ impl Source<'_> {
         }
     }
 
+    /// Is it known that nothing more comes, trailers included?
+    pub fn is_over(&self) -> bool {
+        match self {
+            Source::None => true,
+            Source::Local(bytes) => bytes.is_empty(),
+            Source::Http1(reader) => reader.body_done(),
+            Source::Http2(reader) => reader.is_end(),
+        }
+    }
+
     /// Is there more to come before the connection can carry another message? Never in HTTP/2.
     pub fn is_unread(&self) -> bool {
         match self {

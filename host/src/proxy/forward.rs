@@ -15,7 +15,7 @@ use crate::chain::Direction;
 use crate::config::{Condition, HashKey};
 use crate::http::{BodyLength, Fields, Name};
 use crate::shadow::Recording;
-use crate::upstream::{Connection, Freshness, Http1, LendError, Lent, Wanted, hash};
+use crate::upstream::{Connection, Freshness, Http1, LendError, Lent, NotLent, Wanted, hash};
 use std::future::poll_fn;
 use std::task::Poll;
 use std::time::Duration;
@@ -51,13 +51,14 @@ pub async fn forward(
     if length == BodyLength::None {
         flow.copy(length, &[], true);
     }
+    let loses_nothing = loses_nothing(length, &outgoing, body);
     let mut freshness = Freshness::Any;
     loop {
         let attempted = attempt(flow, freshness, &mut outgoing, body, responder, timers).await;
         let failed = match attempted {
             Ok(Attempted::Done | Attempted::Switched) => return Ok(()),
             Ok(Attempted::Stale(Stale { reused: true, .. }))
-                if length == BodyLength::None
+                if loses_nothing
                     && freshness == Freshness::Any
                     && is_idempotent(&flow.exchange.borrow().request.method) =>
             {
@@ -82,6 +83,16 @@ pub async fn forward(
     }
 }
 
+/// Is there no body that a connection could take with it? One of no bytes is none, unless filters see
+/// it or trailers may follow.
+fn loses_nothing(length: BodyLength, outgoing: &Outgoing, body: &Source<'_>) -> bool {
+    match length {
+        BodyLength::None => true,
+        BodyLength::Exact(0) => outgoing.pass.is_none() && body.is_over(),
+        BodyLength::Exact(_) | BodyLength::Unknown => false,
+    }
+}
+
 /// Borrows a connection and sends the request on it.
 async fn attempt(
     flow: &Flow<'_>,
@@ -96,9 +107,13 @@ async fn attempt(
     flow.lease.take();
     let tried = flow.retries.as_ref().map(|retries| &retries.tried);
     let key = upstream.hash_key.as_ref().map_or(0, |key| hash_of(flow, key));
-    let lent = upstream.lend(Wanted { freshness, key, tried }).await.map_err(|error| Failed {
-        stop: fault_of_lend(error).into(),
-        condition: error.is_endpoints().then_some(Condition::Connect),
+    let lent = upstream.lend(Wanted { freshness, key, tried }).await;
+    let lent = lent.map_err(|NotLent { error, address }| {
+        flow.endpoint.set(address.or(flow.endpoint.get()));
+        Failed {
+            stop: fault_of_lend(error).into(),
+            condition: error.is_endpoints().then_some(Condition::Connect),
+        }
     })?;
     let Lent { connection, address, reused, lease } = lent;
     flow.endpoint.set(Some(address));
@@ -138,7 +153,12 @@ fn conclude(
             }
             Ok(Attempted::Stale(Stale { reused, ..stale }))
         }
-        Ok(attempted) => Ok(attempted),
+        Ok(attempted) => {
+            if flow.replaced_for.get().is_some_and(is_upstreams) {
+                failed();
+            }
+            Ok(attempted)
+        }
         Err(stop) => {
             let Stop::Fault(fault) = stop else { return Err(Failed { stop, condition: None }) };
             if is_upstreams(fault) {

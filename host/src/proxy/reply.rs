@@ -57,7 +57,7 @@ pub enum Fault {
     UpstreamTls,
     /// The upstream refused the TLS session with an alert.
     UpstreamAlert,
-    /// The upstream closed or reset before its answer.
+    /// The upstream closed or reset before the first byte of its answer.
     UpstreamReset,
     /// No answer head within `response_timeout`.
     UpstreamResponseTimeout,
@@ -69,7 +69,7 @@ pub enum Fault {
     UpstreamMalformed,
     /// The answer's head exceeds `head_bytes` or `head_fields`.
     UpstreamHeadTooLarge,
-    /// The answer ended before its body was complete.
+    /// The answer ended within its head or its body.
     UpstreamIncomplete,
     /// The upstream switched protocols without being asked, or to another one.
     UpgradeFailed,

@@ -12,7 +12,8 @@ use crate::shadow::Recording;
 use bytes::Bytes;
 
 /// Sends the response whose head stands in the exchange and whose body is `source`, through the
-/// filters that take part. A filter may put another response in its place until the head is sent.
+/// filters that take part. A filter may put another response in its place until the head is sent, and
+/// what fails until then is answered with its reply, and kept in the flow.
 ///
 /// Err: the response could not be completed. If its head was sent, it has been broken off.
 pub async fn deliver(
@@ -26,7 +27,10 @@ pub async fn deliver(
         match hooks_and_held_body(flow, length, &mut source, pump).await {
             Ok(ready) => break ready,
             Err(Stop::Respond(response)) => (length, source) = replace(flow, response),
-            Err(Stop::Fault(fault)) => (length, source) = replace_by_fault(flow, fault),
+            Err(Stop::Fault(fault)) => {
+                flow.replaced_for.set(flow.replaced_for.get().or(Some(fault)));
+                (length, source) = replace_by_fault(flow, fault);
+            }
         }
     };
     if pass.is_some() {

@@ -105,6 +105,7 @@ pub async fn serve(
             answer(&flow, stop, &mut responder, timers).await
         }
     };
+    let error = error.or(flow.replaced_for.get());
     match (flow.upstream_time.get(), error) {
         (Some(time), _) => places.answered((started + time).into()),
         // What is given up took so long at least; other failures say nothing of how long answers take.

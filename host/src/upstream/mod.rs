@@ -98,6 +98,15 @@ pub struct Lent {
     pub lease: Option<Lease>,
 }
 
+/// There is no connection.
+#[derive(Clone, Copy, Debug)]
+pub struct NotLent {
+    /// Why.
+    pub error: LendError,
+    /// The endpoint that was asked, if one was.
+    pub address: Option<SocketAddr>,
+}
+
 /// Why no connection could be lent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum LendError {
@@ -206,15 +215,17 @@ impl Upstream {
     ///
     /// # Cancel safety
     /// A connection that is being made is given up when the future is dropped.
-    pub async fn lend(&self, wanted: Wanted<'_>) -> Result<Lent, LendError> {
-        let (endpoint, lease) = self.choose(&wanted)?;
+    pub async fn lend(&self, wanted: Wanted<'_>) -> Result<Lent, NotLent> {
+        let chosen = self.choose(&wanted);
+        let (endpoint, lease) = chosen.map_err(|error| NotLent { error, address: None })?;
         let address = endpoint.address();
         self.stats.request(self.worker);
         let lent = self.connection(&endpoint, wanted.freshness).await;
-        let (connection, reused) = lent.inspect_err(|error| {
+        let (connection, reused) = lent.map_err(|error| {
             if let Some(lease) = lease.as_ref().filter(|_| error.is_endpoints()) {
                 lease.failed();
             }
+            NotLent { error, address: Some(address) }
         })?;
         if reused {
             self.stats.connection_reused(self.worker);

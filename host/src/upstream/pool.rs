@@ -203,6 +203,10 @@ impl Endpoint {
             Ok(Err(error)) if error.kind() == io::ErrorKind::TimedOut => {
                 Err(failed(LendError::TimedOut, &error))
             }
+            // Accepted, and broken off before we have looked.
+            Ok(Err(error)) if error.kind() == io::ErrorKind::ConnectionReset => {
+                Err(failed(LendError::Handshake, &error))
+            }
             Ok(Err(error)) => Err(failed(LendError::Unreachable, &error)),
             Err(elapsed) => Err(failed(LendError::TimedOut, &elapsed)),
         }

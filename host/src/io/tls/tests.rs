@@ -180,3 +180,21 @@ async fn a_handshake_that_is_cut_off_is_closed() {
     let served = poll_fn(|cx| server.poll_handshake(cx)).await;
     assert!(matches!(served, Err(HandshakeError::Closed)));
 }
+
+#[test]
+fn only_a_client_from_before_tls_1_2_without_signatures_is_outdated() {
+    use rustls::PeerIncompatible as Incompatible;
+    let unsigned = Incompatible::SignatureAlgorithmsExtensionRequired.into();
+    let old = [22, 3, 1, 0, 50, 1, 0, 0, 46, 3, 2, 7];
+    assert!(is_outdated(&unsigned, &old));
+    for (at, byte) in [(0, 23), (1, 2), (5, 2), (9, 2), (10, 3), (10, 4)] {
+        let mut other = old;
+        other[at] = byte;
+        assert!(!is_outdated(&unsigned, &other), "{other:?}");
+    }
+    for cut in [&old[..10], &old[5..], &[]] {
+        assert!(!is_outdated(&unsigned, cut), "{cut:?}");
+    }
+    let another = Incompatible::NoCipherSuitesInCommon.into();
+    assert!(!is_outdated(&another, &old));
+}
