@@ -3,6 +3,7 @@
 
 mod access_log;
 mod admin;
+mod apps;
 mod balance;
 mod cases;
 mod cli;
@@ -25,7 +26,6 @@ mod languages;
 mod layers;
 mod limits;
 mod malformed;
-mod mesh;
 mod mirror;
 mod outlier;
 mod overload;

@@ -127,6 +127,7 @@ async fn the_count_is_exact_over_all_workers() {
         assert_shed(&reply);
     }
     assert_eq!(sidecar.metric("pillion_overload_running", &["scope=\"process\""]).await, 5.0);
+    until("all of them at the origin", async || (origin.requests() >= LIMIT).then_some(())).await;
     assert_eq!(origin.requests(), LIMIT);
     gate.add_permits(LIMIT);
     for (reply, _) in asked.join_all().await {

@@ -2,7 +2,7 @@
 //! switch, and ends when one side does.
 
 use pillion_tests::wire::Ending;
-use pillion_tests::{Origin, Sidecar, Wire};
+use pillion_tests::{Origin, Sidecar, Wire, within};
 
 /// The example of RFC 6455 section 1.3.
 pub(crate) const HANDSHAKE: &str = "GET /chat HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\n\
@@ -38,6 +38,13 @@ pub(crate) async fn switch(wire: &mut Wire) {
     assert_eq!(head.status(), 101, "{head:?}");
     assert!(head.lists("connection", "upgrade") && head.lists("upgrade", "websocket"), "{head:?}");
     assert_eq!(head.field("sec-websocket-accept"), Some("s3pPLMBiTxaQ9kYGzzhZRbK+xOo="));
+    assert_eq!(wire.exactly(5).await, b"hello");
+}
+
+/// The same with an origin that makes less of it.
+async fn open(wire: &mut Wire) {
+    wire.send(HANDSHAKE).await;
+    assert_eq!(wire.head().await.expect("the origin answers").status(), 101);
     assert_eq!(wire.exactly(5).await, b"hello");
 }
 
@@ -116,4 +123,49 @@ async fn the_end_of_one_side_ends_the_other() {
     assert_eq!(wire.head().await.expect("the origin answers").status(), 101);
     let (rest, _) = wire.rest().await;
     assert_eq!(rest, b"bye");
+}
+
+#[tokio::test]
+async fn a_side_that_breaks_off_breaks_the_other_off() {
+    let (told, mut heard) = tokio::sync::mpsc::channel(1);
+    let origin = Origin::script(move |mut wire, _| {
+        let told = told.clone();
+        async move {
+            wire.head().await;
+            wire.send(
+                "HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\n\
+                 upgrade: websocket\r\n\r\nhello",
+            )
+            .await;
+            match &wire.exactly(4).await[..] {
+                b"quit" => wire.reset(),
+                _ => {
+                    wire.send("here").await;
+                    told.send(wire.rest().await.1).await.expect("the test listens");
+                }
+            }
+        }
+    })
+    .await;
+    let sidecar = Sidecar::new().origin(&origin).tables("[access_log]").start().await;
+    let mut wire = sidecar.wire().await;
+    open(&mut wire).await;
+    wire.send("quit").await;
+    assert_eq!(wire.rest().await.1, Ending::Reset, "the client hears that it was cut short");
+    let line = sidecar.output.line("\"status\":101").await;
+    for part in ["\"complete\":false", "\"error\":\"http_response_incomplete\""] {
+        assert!(line.contains(part), "{part} is not in {line}");
+    }
+
+    let mut wire = sidecar.wire().await;
+    open(&mut wire).await;
+    wire.send("stay").await;
+    assert_eq!(wire.exactly(4).await, b"here");
+    wire.reset();
+    let ending = within("the end at the origin", heard.recv()).await;
+    assert_eq!(ending, Some(Ending::Reset), "so does the origin");
+    sidecar.output.line("\"error\":\"connection_terminated\"").await;
+    for name in ["pillion_requests_active", "pillion_upstream_connections"] {
+        sidecar.metric_is(name, &[], |now| now == 0.0).await;
+    }
 }

@@ -39,6 +39,8 @@ pub struct Flow<'a> {
     pub local_reply: Cell<bool>,
     /// The response head is on its way: what fails now breaks the message off.
     pub head_sent: Cell<bool>,
+    /// The client has not got, and will not get, the whole of what was begun.
+    pub broken_off: Cell<bool>,
     /// What failed behind an answer that was there and had not been sent: a reply stands in its place.
     pub replaced_for: Cell<Option<Fault>>,
     /// The whole request is sent, or no more of it will be.
@@ -113,6 +115,7 @@ impl<'a> Flow<'a> {
             response_bytes: Cell::new(0),
             local_reply: Cell::new(false),
             head_sent: Cell::new(false),
+            broken_off: Cell::new(false),
             replaced_for: Cell::new(None),
             request_sent: Cell::new(None),
             upstream_time: Cell::new(None),

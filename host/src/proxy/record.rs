@@ -47,7 +47,7 @@ impl Record<'_> {
         let head_sent = flow.head_sent.get();
         let outcome = Outcome {
             status: head_sent.then_some(exchange.response.status),
-            complete: head_sent && !fault.is_some_and(|fault| breaks_off(fault, exchange)),
+            complete: head_sent && !flow.broken_off.get(),
             error: fault.map(|fault| fault.row().error),
             request_bytes: flow.request_bytes.get(),
             response_bytes: flow.response_bytes.get(),
@@ -149,12 +149,6 @@ fn ended(
         status: outcome.status,
         added_time: exchange.filter_time.iter().sum(),
     }
-}
-
-/// Did the fault keep the client from the whole of what was begun? A reply to the fault is whole.
-fn breaks_off(fault: Fault, exchange: &Exchange) -> bool {
-    exchange.response.status != fault.row().status
-        || matches!(fault, Fault::ClientGone | Fault::ResponseWriteTimeout)
 }
 
 /// Is it the upstream that failed?

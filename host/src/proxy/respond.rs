@@ -55,6 +55,7 @@ pub async fn deliver(
             // The head is on its way: there is no place for another answer.
             Stop::Respond(_) => Fault::FilterFailed,
         };
+        flow.broken_off.set(true);
         sink.abort(fault);
         fault
     })

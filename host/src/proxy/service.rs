@@ -128,6 +128,7 @@ async fn answer(
         Stop::Respond(_) => None,
     };
     if flow.head_sent.get() || fault == Some(Fault::ClientGone) {
+        flow.broken_off.set(true);
         responder.abort(fault.unwrap_or(Fault::FilterFailed));
         return fault;
     }
@@ -142,6 +143,7 @@ async fn answer(
     match deliver(flow, length, source, responder, &mut pump).await {
         Ok(()) => fault,
         Err(undelivered) => {
+            flow.broken_off.set(true);
             responder.abort(undelivered);
             fault.or(Some(undelivered))
         }

@@ -1,5 +1,5 @@
-//! Faults under a filter that holds bodies back: nothing of the answer has gone out yet, so that even one
-//! that breaks off is replaced by a reply.
+//! Faults under filters: one that holds bodies back, so that nothing of the answer has gone out yet and
+//! even one that breaks off is replaced by a reply, and one that makes another answer of the reply.
 
 use super::http1::{breaking, upstream};
 use super::{End, exchange, file, is_counted, nothing_is_left, path, resting};
@@ -62,4 +62,18 @@ async fn a_filter_that_fails_on_an_answer_is_told_in_the_log_and_counted() {
     let error = ["error=\"proxy_internal_error\""];
     sidecar.metric_is("pillion_request_errors_total", &error, |count| count == 1.0).await;
     assert_eq!(sidecar.metric("pillion_upstream_failures_total", &[]).await, 0.0);
+}
+
+#[tokio::test]
+async fn a_reply_of_which_a_filter_makes_another_answer_is_whole() {
+    let config = "grants = { log = true, clock = true, random = true, metrics = true, kv = true, \
+                  rate-limit = { requests = 100, per = \"1s\" } }\n\
+                  config = { calls = { on-response = [[\"set-status\", \"418\"]] } }";
+    let setup = Sidecar::new().endpoint(Origin::refusing().await).guest("script", config);
+    let sidecar = setup.tables("[access_log]").start().await;
+    assert_eq!(sidecar.get("/").await.status, 418);
+    let line = sidecar.output.line("\"path\":\"/\"").await;
+    for part in ["\"status\":418", "\"complete\":true", "\"error\":\"connection_refused\""] {
+        assert!(line.contains(part), "{part} is not in {line}");
+    }
 }

@@ -5,7 +5,7 @@
 //! This file is the harness: a table of faults, and one sidecar that has a route for each. `http1` and
 //! `http2` are the tables, by what the upstream speaks; `races` is about connections and endpoints that
 //! go at a bad moment; `outage` about everything failing at once; `hops` about two sidecars in a row;
-//! `held` about a filter that keeps answers back.
+//! `held` about filters in between.
 //!
 //! Where the rest stands: malformed answers and the limits of heads in `malformed` and `limits`, timeouts
 //! and slow peers in `timeouts` and `forwarding`, TLS in `tls_upstream`, what is repeated in `retries`,
