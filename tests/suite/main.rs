@@ -9,6 +9,7 @@ mod cli;
 mod compress;
 mod cors;
 mod dev;
+mod dns;
 mod documents;
 mod drain;
 mod filters;

@@ -161,6 +161,8 @@ fn breaks_off(fault: Fault, exchange: &Exchange) -> bool {
 pub(super) fn is_upstreams(fault: Fault) -> bool {
     match fault {
         Fault::NoEndpoint
+        | Fault::UpstreamDnsError
+        | Fault::UpstreamDnsTimeout
         | Fault::UpstreamLimit
         | Fault::UpstreamRefused
         | Fault::UpstreamConnectTimeout
