@@ -16,6 +16,8 @@ pub mod io;
 pub mod private;
 pub mod tls;
 
+pub mod dns;
+
 pub mod http1;
 pub mod http2;
 

@@ -6,6 +6,7 @@
 
 use crate::chain::Members;
 use crate::config::Config;
+use crate::dns::Addresses;
 use crate::overload::Limiters;
 use crate::rollout::{Arm, Share, Stage, Sticky};
 use crate::shadow::Shadow;
@@ -16,7 +17,7 @@ use crate::upstream::States;
 use crate::wasm::{Prepared, WasmFilter};
 use arc_swap::ArcSwap;
 use std::hash::RandomState;
-use std::net::{SocketAddr, TcpListener};
+use std::net::TcpListener;
 use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::watch;
@@ -30,9 +31,10 @@ pub struct Snapshot {
     /// The filters, in the order of `config.filters`. None: it could not be loaded, and its fail
     /// policy is `open`.
     pub filters: Vec<Option<Arc<Prepared>>>,
-    /// Resolved addresses of each upstream's endpoints, in the order of `config.upstreams`. An
-    /// endpoint whose name did not resolve is left out, and logged.
-    pub addresses: Vec<Vec<SocketAddr>>,
+    /// Addresses of each upstream's endpoints, in the order of `config.upstreams`. Those of names that
+    /// are followed change beneath the generation; other names that did not resolve are left out, and
+    /// logged.
+    pub addresses: Vec<Arc<Addresses>>,
     /// What its listeners and upstreams need to speak TLS.
     pub tls: Tls,
     /// What is tried beside it. None: this generation is a full one.
@@ -128,7 +130,7 @@ impl Snapshot {
         generation: u64,
         config: Arc<Config>,
         filters: Vec<Option<Arc<Prepared>>>,
-        addresses: Vec<Vec<SocketAddr>>,
+        addresses: Vec<Arc<Addresses>>,
         candidate: Option<Candidate>,
     ) -> Self {
         let mut serving = Vec::new();

@@ -23,7 +23,7 @@ use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::Notify;
 use tokio::task::spawn_local;
 
-/// How often connections that are idle for too long are looked for.
+/// How often connections that are idle for too long are looked for, and endpoints that have left.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Starts worker `index` on a thread of its own, which ends once the process drains and the
@@ -115,6 +115,9 @@ impl Worker {
             let mut ticks = tokio::time::interval(SWEEP_INTERVAL);
             loop {
                 ticks.tick().await;
+                if let Some(view) = &*worker.current.borrow() {
+                    view.follow();
+                }
                 worker.endpoints.sweep();
             }
         });

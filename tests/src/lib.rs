@@ -9,6 +9,7 @@ pub mod client;
 pub mod frames;
 pub mod guests;
 pub mod log;
+pub mod names;
 pub mod origin;
 pub mod peer;
 pub mod process;

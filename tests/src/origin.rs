@@ -13,7 +13,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::conn::auto;
 use serde::{Deserialize, Serialize};
 use std::convert::Infallible;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
@@ -116,6 +116,35 @@ impl Origin {
         Origin { address, counts, task }
     }
 
+    /// The same at each of these addresses of this host, with one port for all of them.
+    ///
+    /// # Panics
+    /// When no port is free at all of them.
+    pub async fn echoes_at<const COUNT: usize>(addresses: [IpAddr; COUNT]) -> [Origin; COUNT] {
+        let listeners = crate::wait::until("a port that is free at every address", async || {
+            let mut listeners = Vec::new();
+            let mut port = 0;
+            for address in addresses {
+                let listener = TcpListener::bind((address, port)).await.ok()?;
+                port = listener.local_addr().ok()?.port();
+                listeners.push(listener);
+            }
+            listeners.try_into().ok()
+        });
+        let listeners: [TcpListener; COUNT] = listeners.await;
+        listeners.map(|listener| {
+            let address = listener.local_addr().expect("a bound socket has an address");
+            let counts = Arc::<Counts>::default();
+            let shared = Arc::clone(&counts);
+            let task =
+                tokio::spawn(accept(listener, shared, |stream, connection, counts| async move {
+                    let handler = move |request| echo(request, connection);
+                    serve(stream, counts, handler).await;
+                }));
+            Origin { address, counts, task }
+        })
+    }
+
     /// Answers every request by `handler`; HTTP/1.1 and HTTP/2.
     pub async fn serve<F, A>(handler: F) -> Origin
     where
@@ -204,8 +233,17 @@ impl Origin {
     /// An address that lets connection attempts hang: its backlog is full and never emptied. Lasts
     /// as long as the value beside it.
     pub async fn unreachable() -> (SocketAddr, Box<dyn Send>) {
-        let socket = TcpSocket::new_v4().expect("sockets can be had");
-        socket.bind(([127, 0, 0, 1], 0).into()).expect("a free port can be bound");
+        Origin::unreachable_at(([127, 0, 0, 1], 0).into()).await.expect("a free port can be bound")
+    }
+
+    /// The same at this address; none: it cannot be had.
+    pub async fn unreachable_at(address: SocketAddr) -> Option<(SocketAddr, Box<dyn Send>)> {
+        let socket = match address {
+            SocketAddr::V4(_) => TcpSocket::new_v4(),
+            SocketAddr::V6(_) => TcpSocket::new_v6(),
+        };
+        let socket = socket.ok()?;
+        socket.bind(address).ok()?;
         let listener = socket.listen(0).expect("a bound socket can listen");
         let address = listener.local_addr().expect("a bound socket has an address");
         let mut waiting = Vec::new();
@@ -213,7 +251,7 @@ impl Origin {
         while let Ok(stream) = tokio::time::timeout(attempt, TcpStream::connect(address)).await {
             waiting.push(stream);
         }
-        (address, Box::new((listener, waiting)))
+        Some((address, Box::new((listener, waiting))))
     }
 
     /// Connections so far.

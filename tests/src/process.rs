@@ -85,6 +85,13 @@ pub fn threads(pid: u32) -> usize {
     entries(pid, "task")
 }
 
+/// Has the process a thread of this name?
+pub fn has_thread(pid: u32, name: &str) -> bool {
+    let Ok(threads) = std::fs::read_dir(format!("/proc/{pid}/task")) else { return false };
+    let name_of = |path: PathBuf| std::fs::read_to_string(path.join("comm")).unwrap_or_default();
+    threads.flatten().any(|thread| name_of(thread.path()).trim_end() == name)
+}
+
 fn entries(pid: u32, of: &str) -> usize {
     std::fs::read_dir(format!("/proc/{pid}/{of}")).map_or(0, Iterator::count)
 }

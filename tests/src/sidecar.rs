@@ -76,6 +76,13 @@ impl Setup {
         self.endpoint(origin.address)
     }
 
+    /// Adds an endpoint to the upstream `app`, as it is written.
+    #[must_use]
+    pub fn named(mut self, endpoint: &str) -> Setup {
+        self.endpoints.push(endpoint.to_owned());
+        self
+    }
+
     /// Adds an endpoint to the upstream `app`.
     #[must_use]
     pub fn endpoint(mut self, address: SocketAddr) -> Setup {

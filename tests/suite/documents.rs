@@ -16,6 +16,7 @@ fn every_limit_is_documented_with_its_default() {
             "listener.pass.",
             "listener.route.mirror.",
             "runtime.overload.",
+            "dns.limits.",
             "upstream.NAME.limits.",
             "upstream.NAME.slow_start",
             "upstream.NAME.outlier.",

@@ -18,7 +18,8 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("telemetry", &["capability", "chain", "http"]),
     ("wasm", &["capability", "chain", "http", "private", "telemetry"]),
     ("tls", &["config", "http", "telemetry"]),
-    ("upstream", &["config", "http", "http1", "http2", "io", "telemetry", "tls"]),
+    ("dns", &["config", "telemetry"]),
+    ("upstream", &["config", "dns", "http", "http1", "http2", "io", "telemetry", "tls"]),
     ("overload", &["config", "telemetry"]),
     ("rollout", &["private", "telemetry", "units"]),
     ("shadow", &["capability", "chain", "http", "rollout", "telemetry", "wasm"]),
@@ -27,6 +28,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
         &[
             "chain",
             "config",
+            "dns",
             "overload",
             "rollout",
             "shadow",
@@ -42,6 +44,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
         &[
             "chain",
             "config",
+            "dns",
             "http",
             "http1",
             "http2",
@@ -81,6 +84,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "capability",
             "chain",
             "config",
+            "dns",
             "overload",
             "rollout",
             "shadow",

@@ -10,6 +10,7 @@ mod cli;
 mod compress;
 mod cors;
 mod dev;
+mod dns;
 mod documents;
 mod drain;
 mod faults;

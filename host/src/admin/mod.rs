@@ -44,7 +44,8 @@ pub trait AdminTarget: Send + Sync {
     /// The configuration as it is running, without secrets.
     fn config(&self) -> Value;
 
-    /// Version, process, generation, workers, listeners, filters, the last reload.
+    /// Version, process, generation, workers, listeners, filters, upstreams with their addresses, the last
+    /// reload.
     fn status(&self) -> Value;
 
     /// Reads the configuration again and publishes it as a new generation, or changes nothing. Goes

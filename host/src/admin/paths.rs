@@ -148,7 +148,7 @@ pub(super) const PATHS: [Path; 16] = [
         "/status",
         Action::Status,
         Who::Holder,
-        "generation, workers, listeners, filters, last reload",
+        "generation, workers, listeners, filters, upstreams, last reload",
     ),
     get("/openapi.json", Action::OpenApi, Who::Holder, "these paths as an OpenAPI document"),
     post(

@@ -77,6 +77,7 @@ impl AdminTarget for Target {
             "config": self.config.source.display().to_string(),
             "listeners": [],
             "filters": [],
+            "upstreams": [],
             "last_reload": null,
             "in_force": null,
             "rollout": null,
@@ -85,6 +86,7 @@ impl AdminTarget for Target {
         if let Some((shared, reloader)) = self.running.get() {
             status["listeners"] = listeners(reloader);
             status["filters"] = filters(&shared.snapshot.load());
+            status["upstreams"] = upstreams(&shared.snapshot.load());
             status["last_reload"] = last_reload(reloader);
             let shown = reloader.shown();
             status["in_force"] = shown.in_force.as_str().into();
@@ -145,6 +147,18 @@ fn filters(snapshot: &Snapshot) -> Value {
             "version": prepared.as_ref().map(|prepared| prepared.version().to_string()),
             "state": state,
         })
+    });
+    shown.collect()
+}
+
+/// With the addresses of their endpoints as they are now.
+fn upstreams(snapshot: &Snapshot) -> Value {
+    let upstreams = snapshot.config.upstreams.iter().zip(&snapshot.addresses);
+    let shown = upstreams.map(|(upstream, addresses)| {
+        let list = addresses.list();
+        let endpoints: Vec<String> =
+            list.places.iter().map(|place| place.address.to_string()).collect();
+        json!({ "name": &*upstream.name, "endpoints": endpoints })
     });
     shown.collect()
 }

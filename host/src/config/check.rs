@@ -13,13 +13,15 @@ use std::sync::Arc;
 use ipnet::IpNet;
 
 use super::admin;
+use super::dns;
 use super::dump::Secrets;
+use super::endpoint::{self, Endpoint};
 use super::filters;
 use super::limits::{CompileLimits, ListenerLimits, UpstreamLimits};
 use super::matches;
 use super::mirror;
 use super::model::{
-    AccessLog, AccessLogDestination, Config, Endpoint, Listener, Protocol, Route, Runtime, Upstream,
+    AccessLog, AccessLogDestination, Config, Listener, Protocol, Route, Runtime, Upstream,
 };
 use super::overload;
 use super::pass;
@@ -41,6 +43,7 @@ pub(super) fn config(
     let admin = admin::read(&root.table("admin"));
     let runtime = read_runtime(&root.table("runtime"));
     let rollout = rollout::read(&root.table("rollout"));
+    let dns = dns::read(&root.table("dns"));
     let access_log = root.has("access_log").then(|| root.table("access_log"));
     let access_log = access_log.map(|table| read_access_log(&table));
 
@@ -66,6 +69,7 @@ pub(super) fn config(
         admin,
         runtime,
         access_log,
+        dns,
         listeners: listeners.into_iter().collect::<Option<_>>()?,
         upstreams: upstreams.into_iter().collect::<Option<_>>()?,
         filters: filters.into_iter().collect::<Option<_>>()?,
@@ -351,10 +355,10 @@ fn read_upstream(name: &Text, table: &TableReader<'_, '_>) -> Option<Upstream> {
     let texts = table.texts("endpoints");
     let mut endpoints: Vec<Endpoint> = Vec::new();
     for text in &texts {
-        let Some(endpoint) = read_endpoint(table, text) else { continue };
+        let Some(endpoint) = endpoint::read(table, text) else { continue };
         if endpoints.contains(&endpoint) {
             let message = format!("endpoint `{}` is listed twice", text.shown());
-            let help = "it gets twice the share of requests; remove one to even them out";
+            let help = "it counts once; remove one";
             table.context.warning(text.span.clone(), message, help);
         }
         endpoints.push(endpoint);
@@ -390,30 +394,4 @@ fn read_protocol(table: &TableReader<'_, '_>) -> Protocol {
         "auto" => Protocol::Auto,
         _ => Protocol::Http1,
     }
-}
-
-fn read_endpoint(table: &TableReader<'_, '_>, text: &Text) -> Option<Endpoint> {
-    let value = text.value.as_str();
-    let endpoint = value.rsplit_once(':').and_then(|(host, port)| {
-        let port: u16 = port.parse().ok().filter(|port| *port != 0)?;
-        let bracketed = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
-        let host = match bracketed {
-            Some(address) => address.parse::<std::net::Ipv6Addr>().ok()?.to_string(),
-            None => Some(host.to_ascii_lowercase()).filter(|host| matches::is_host_name(host))?,
-        };
-        Some(Endpoint { host, port })
-    });
-    if endpoint.is_none() {
-        let help = if value.contains("://") {
-            "write host and port alone; `protocol` tells how to speak to it"
-        } else if value.parse::<std::net::Ipv6Addr>().is_ok() || value.matches(':').count() > 1 {
-            "an IPv6 address has brackets, as in `[::1]:80`"
-        } else if matches::is_host_name(value) {
-            "add the port, as in `app.local:80`"
-        } else {
-            "write host and port, as in `127.0.0.1:3000` or `app.local:80`"
-        };
-        table.context.error(text.span.clone(), format!("`{}` is no endpoint", text.shown()), help);
-    }
-    endpoint
 }

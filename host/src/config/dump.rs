@@ -11,6 +11,7 @@ use std::sync::Arc;
 use http::HeaderName;
 use serde_json::{Map, Value, json};
 
+use super::dns;
 use super::mirror;
 use super::model::{
     AccessLog, AccessLogDestination, Admin, Config, Destination, FailPolicy, Filter, FilterSource,
@@ -65,6 +66,7 @@ impl Config {
             admin,
             runtime,
             access_log,
+            dns,
             listeners,
             upstreams,
             filters,
@@ -78,6 +80,7 @@ impl Config {
         if let Some(access_log) = access_log {
             root.insert("access_log".to_owned(), dump_access_log(access_log));
         }
+        root.insert("dns".to_owned(), dns::dump(dns));
         let dumped: Vec<Value> = listeners.iter().map(|it| dump_listener(self, it)).collect();
         root.insert("listener".to_owned(), dumped.into());
         let dumped: Map<String, Value> =

@@ -9,6 +9,7 @@ use self::filter::FILTER;
 pub(super) use self::filter::GRANTS;
 #[cfg(test)]
 pub(super) use self::filter::RATE_LIMIT;
+use super::dns::DNS;
 use super::limits::{
     CHAIN_FILTERS_MAX, CONNECTIONS, CompileLimits, DRAIN_TIMEOUT, ENDPOINTS_MAX, FILTERS_MAX,
     IGNORED_HEADERS_MAX, JudgeLimits, LISTENERS_MAX, ListenerLimits, MATCH_VALUES_MAX, Outlier,
@@ -46,6 +47,12 @@ pub(super) const ROOT: Table = Table {
             Optional,
             Kind::Table(&ACCESS_LOG),
             "The access log; without this table there is none.",
+        ),
+        key(
+            "dns",
+            Optional,
+            Kind::Table(&DNS),
+            "How the names of endpoints that begin with `dns://` or `dns+srv://` are looked up.",
         ),
         key(
             "listener",
@@ -399,7 +406,9 @@ pub(super) const UPSTREAM: Table = Table {
             "endpoints",
             Required,
             Kind::Texts { max: ENDPOINTS_MAX },
-            "Host and port of each, as in `127.0.0.1:3000`, `app.local:80` or `[::1]:80`.",
+            "Host and port of each, as in `127.0.0.1:3000`, `app.local:80` or `[::1]:80`; or a name \
+             whose addresses are followed, as in `dns://app.local:80`, or those of a service, as in \
+             `dns+srv://_http._tcp.app.local`.",
         ),
         key(
             "protocol",

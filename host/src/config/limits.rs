@@ -40,8 +40,10 @@ pub const TRUSTED_PROXIES_MAX: usize = 1_000;
 pub const SPLIT_LEGS_MAX: usize = 16;
 /// Upstreams of a file.
 pub const UPSTREAMS_MAX: usize = 1_000;
-/// Endpoints of an upstream.
+/// Endpoints of an upstream: in the file, and again once names are looked up.
 pub const ENDPOINTS_MAX: usize = 1_000;
+/// Name servers of `[dns]`.
+pub const NAME_SERVERS_MAX: usize = 8;
 /// Conditions of `on` in `[upstream.NAME.retry]`.
 pub const RETRY_CONDITIONS_MAX: usize = 32;
 /// Filters of a file.
@@ -230,6 +232,9 @@ limits! {
     UpstreamLimits {
         /// Time for a connection to be made.
         connect_timeout: duration = s(1), ms(1) => m(5);
+        /// Head start of a connection before one to an address of the other family is tried too;
+        /// only of a `dns` name that has both families.
+        connect_race_delay: duration = ms(250), ms(10) => s(10);
         /// Time for a TLS handshake.
         handshake_timeout: duration = s(5), ms(1) => m(5);
         /// Time from the end of the request to the head of the answer.
@@ -274,6 +279,24 @@ limits! {
         h2_ping_interval: duration = s(30), s(1) => h(24);
         /// Time for the answer to such a ping.
         h2_ping_timeout: duration = s(20), ms(100) => m(10);
+    }
+}
+
+limits! {
+    /// Bounds on the lookups of names that are followed, and on what they bring.
+    DnsLimits {
+        /// Time for one lookup, with all that is asked for it.
+        timeout: duration = s(2), ms(10) => m(1);
+        /// The shortest time for which an answer is used, whatever its TTL says.
+        ttl_min: duration = s(1), ms(100) => h(1);
+        /// The longest such time.
+        ttl_max: duration = m(5), s(1) => h(24);
+        /// The pause after a failed lookup; it doubles with each that follows.
+        retry_min: duration = s(1), ms(10) => m(5);
+        /// The longest such pause.
+        retry_max: duration = s(30), ms(10) => h(1);
+        /// Addresses of one name that are used; further ones are counted and left out.
+        addresses_max: count = 64, 1 => 1_000;
     }
 }
 

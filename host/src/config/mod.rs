@@ -13,7 +13,9 @@ mod candidate;
 mod change;
 mod check;
 mod diagnostic;
+mod dns;
 mod dump;
+mod endpoint;
 mod expand;
 mod filters;
 mod keys;
@@ -48,23 +50,26 @@ use toml::de::DeTable;
 pub use self::candidate::{Candidate, Difference};
 pub use self::change::apply;
 pub use self::diagnostic::{DIAGNOSTICS_MAX, Diagnostic, Diagnostics, Place, Severity};
+pub use self::dns::Dns;
 pub use self::dump::REDACTED;
+pub use self::endpoint::{Endpoint, Lookup};
 pub use self::filters::BUILTIN_FILTERS;
 pub use self::keys::ADMIN_ADDRESS_DEFAULT;
 pub use self::limits::{
     BODY_CHUNK_BYTES_MAX, Backoff, CERTIFICATES_MAX, CHAIN_FILTERS_MAX, CONFIG_FILE_BYTES_MAX,
-    CONFIG_KEY_PATH_BYTES_MAX, CompileLimits, ENDPOINTS_MAX, FILTER_CONFIG_BYTES_MAX, FILTERS_MAX,
-    FilterLimits, IGNORED_HEADERS_MAX, JudgeLimits, KvGrant, LISTENERS_MAX, LOG_LINE_BYTES_MAX,
-    ListenerLimits, MATCH_VALUES_MAX, NAME_BYTES_MAX, NOTE_BYTES_MAX, NOTES_MAX, Outlier,
-    PEER_PATTERNS_MAX, REFERENCED_FILE_BYTES_MAX, RETRY_CONDITIONS_MAX, ROUTES_MAX, RetryBudget,
-    SOCKET_PATH_BYTES_MAX, SPLIT_LEGS_MAX, TOKEN_CHARS_MAX, TOKEN_CHARS_MIN, TRUSTED_PROXIES_MAX,
-    UPSTREAMS_MAX, UpstreamLimits, VERSION_BYTES_MAX,
+    CONFIG_KEY_PATH_BYTES_MAX, CompileLimits, DnsLimits, ENDPOINTS_MAX, FILTER_CONFIG_BYTES_MAX,
+    FILTERS_MAX, FilterLimits, IGNORED_HEADERS_MAX, JudgeLimits, KvGrant, LISTENERS_MAX,
+    LOG_LINE_BYTES_MAX, ListenerLimits, MATCH_VALUES_MAX, NAME_BYTES_MAX, NAME_SERVERS_MAX,
+    NOTE_BYTES_MAX, NOTES_MAX, Outlier, PEER_PATTERNS_MAX, REFERENCED_FILE_BYTES_MAX,
+    RETRY_CONDITIONS_MAX, ROUTES_MAX, RetryBudget, SOCKET_PATH_BYTES_MAX, SPLIT_LEGS_MAX,
+    TOKEN_CHARS_MAX, TOKEN_CHARS_MIN, TRUSTED_PROXIES_MAX, UPSTREAMS_MAX, UpstreamLimits,
+    VERSION_BYTES_MAX,
 };
 pub use self::mirror::Mirror;
 pub use self::model::{
-    AccessLog, AccessLogDestination, Admin, Config, Destination, Endpoint, FailPolicy, Filter,
-    FilterSource, Grants, HeaderMatch, HeaderValueMatch, HostMatch, Isolation, Leg, Listener,
-    PathMatch, Protocol, RateLimitGrant, Rollout, Route, Runtime, Split, Token, Upload, Upstream,
+    AccessLog, AccessLogDestination, Admin, Config, Destination, FailPolicy, Filter, FilterSource,
+    Grants, HeaderMatch, HeaderValueMatch, HostMatch, Isolation, Leg, Listener, PathMatch,
+    Protocol, RateLimitGrant, Rollout, Route, Runtime, Split, Token, Upload, Upstream,
 };
 pub use self::overload::Overload;
 pub use self::pass::Pass;

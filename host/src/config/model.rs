@@ -18,7 +18,9 @@ use ipnet::IpNet;
 pub use self::filter::{
     FailPolicy, Filter, FilterSource, Grants, Isolation, RateLimitGrant, Upload,
 };
+use super::dns::Dns;
 use super::dump::Secrets;
+use super::endpoint::Endpoint;
 use super::limits::{CompileLimits, ListenerLimits, UpstreamLimits};
 use super::mirror::Mirror;
 use super::overload::Overload;
@@ -37,6 +39,8 @@ pub struct Config {
     pub runtime: Runtime,
     /// Where access log lines go; none: no access log.
     pub access_log: Option<AccessLog>,
+    /// How names of endpoints are looked up.
+    pub dns: Dns,
     /// In file order; at least one.
     pub listeners: Vec<Listener>,
     /// In order of their names; a route refers to one by index.
@@ -334,25 +338,6 @@ pub struct Upstream {
     pub policy: Policy,
     /// Bounds on connections and answers.
     pub limits: UpstreamLimits,
-}
-
-/// One address of an upstream.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Endpoint {
-    /// A DNS name or an address; IPv6 without brackets.
-    pub host: String,
-    /// Never 0.
-    pub port: u16,
-}
-
-impl fmt::Display for Endpoint {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.host.contains(':') {
-            write!(f, "[{}]:{}", self.host, self.port)
-        } else {
-            write!(f, "{}:{}", self.host, self.port)
-        }
-    }
 }
 
 /// What an upstream speaks.

@@ -157,7 +157,8 @@ fn limits() -> Vec<(String, Limit, String, String)> {
     let end = format!("\nroute = [{{ upstream = \"app\" }}]\n{APP}");
     let filter = "[filter.a]\nsource = \"./a.wasm\"\n";
     let upstream = |table: &str| format!("{}\n[upstream.app{table}]\n", with(""));
-    let places: [(&Table, String, String); 14] = [
+    let places: [(&Table, String, String); 15] = [
+        (&DnsLimits::TABLE, "[dns.limits]\n".to_owned(), with("")),
         (&JudgeLimits::TABLE, "[rollout.judge]\n".to_owned(), with("")),
         (&keys::RUNTIME, "[runtime]\n".to_owned(), with("")),
         (&CompileLimits::TABLE, "[runtime.compile]\n".to_owned(), with("")),
@@ -322,7 +323,11 @@ fn every_list_has_a_largest_length() {
             index + 1
         )
     };
-    let cases: [Case<'_>; 14] = [
+    let cases: [Case<'_>; 15] = [
+        ("servers", NAME_SERVERS_MAX, &|length| {
+            let servers = list(length, |index| format!("\"10.0.0.{}\"", index + 1));
+            with(&format!("[dns]\nservers = [{servers}]\n"))
+        }),
         ("on", RETRY_CONDITIONS_MAX, &|length| {
             let on = list(length, |index| format!("\"{}\"", 400 + index));
             format!("{}retry = {{ on = [{on}] }}\n", with(""))

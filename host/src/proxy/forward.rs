@@ -267,6 +267,8 @@ fn keep(flow: &Flow<'_>, connection: Box<Http1>) {
 fn fault_of_lend(error: LendError) -> Fault {
     match error {
         LendError::NoEndpoint => Fault::NoEndpoint,
+        LendError::Unresolved => Fault::UpstreamDnsError,
+        LendError::UnresolvedInTime => Fault::UpstreamDnsTimeout,
         LendError::Limit => Fault::UpstreamLimit,
         LendError::Refused => Fault::UpstreamRefused,
         LendError::TimedOut => Fault::UpstreamConnectTimeout,

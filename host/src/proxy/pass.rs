@@ -10,6 +10,7 @@ use super::route::{Route, Way};
 use super::split::Destination;
 use crate::chain::Chain;
 use crate::config::{self, PathMatch, Protocol, UpstreamLimits};
+use crate::dns::Addresses;
 use crate::http::{Name, RequestHead, Scheme};
 use crate::telemetry::{RouteStats, UpstreamStats};
 use crate::upstream::{Endpoints, State, Upstream};
@@ -137,8 +138,9 @@ impl Passing {
         let stats = self.upstream_stats.clone();
         // One name stands for many hosts, which have nothing in common.
         let state = State::alone(upstream.name.clone(), addresses, stats.clone());
+        let (addresses, endpoints) = (Addresses::fixed(addresses), self.endpoints.clone());
         let upstream =
-            Upstream::new(&upstream, addresses, None, &self.endpoints, state, stats, self.worker);
+            Upstream::new(&upstream, addresses, None, endpoints, state, stats, self.worker);
         Route {
             config: self.route.clone(),
             running: Way { chain: Chain::default(), versions: None, side: None },

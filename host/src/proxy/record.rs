@@ -155,6 +155,8 @@ fn ended(
 pub(super) fn is_upstreams(fault: Fault) -> bool {
     match fault {
         Fault::NoEndpoint
+        | Fault::UpstreamDnsError
+        | Fault::UpstreamDnsTimeout
         | Fault::UpstreamLimit
         | Fault::UpstreamRefused
         | Fault::UpstreamConnectTimeout

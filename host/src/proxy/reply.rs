@@ -43,6 +43,10 @@ pub enum Fault {
     Loop,
     /// Every endpoint of the upstream is out of use.
     NoEndpoint,
+    /// The names of the upstream's endpoints have no address, and never had one.
+    UpstreamDnsError,
+    /// The names of the upstream's endpoints were never answered.
+    UpstreamDnsTimeout,
     /// The upstream has as much to do as `pending_max` or `requests_max` allow.
     UpstreamLimit,
     /// The upstream refused the connection.
@@ -102,7 +106,7 @@ pub struct Row {
 
 impl Fault {
     /// Every fault.
-    pub const ALL: [Fault; 36] = [
+    pub const ALL: [Fault; 38] = [
         Fault::RequestMalformed,
         Fault::TargetTooLong,
         Fault::RequestHeadTooLarge,
@@ -119,6 +123,8 @@ impl Fault {
         Fault::AddressProhibited,
         Fault::Loop,
         Fault::NoEndpoint,
+        Fault::UpstreamDnsError,
+        Fault::UpstreamDnsTimeout,
         Fault::UpstreamLimit,
         Fault::UpstreamRefused,
         Fault::UpstreamConnectTimeout,
@@ -187,6 +193,14 @@ impl Fault {
             Fault::NoEndpoint => Row {
                 retry_after: Some(1),
                 ..keeps(503, "destination_unavailable", "No endpoint is available.")
+            },
+            Fault::UpstreamDnsError => Row {
+                retry_after: Some(1),
+                ..keeps(503, "dns_error", "The upstream's address is not known.")
+            },
+            Fault::UpstreamDnsTimeout => Row {
+                retry_after: Some(1),
+                ..keeps(503, "dns_timeout", "The upstream's address is not known yet.")
             },
             Fault::UpstreamLimit => Row {
                 retry_after: Some(1),

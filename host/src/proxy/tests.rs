@@ -11,6 +11,7 @@ use crate::chain::exchange::Message;
 use crate::chain::testing::{Calls, Scripted, chain, filter, refusal, trap};
 use crate::chain::{BodyDecision, Exchange, HeadDecision};
 use crate::config::{self, ListenerLimits, PathMatch, UpstreamLimits};
+use crate::dns::Addresses;
 use crate::http1::{HeadLimits, Reader, Writer};
 use crate::http2::Http2Limits;
 use crate::io::Stream;
@@ -81,8 +82,8 @@ fn listener(filters: Vec<Scripted>, address: SocketAddr) -> (Listener, Records) 
         config::Upstream { name, endpoints: Vec::new(), protocol, tls: None, policy, limits };
     let stats = metrics.upstream("app");
     let state = States::default().of(&upstream.name, &[address], &stats);
-    let endpoints = Endpoints::default();
-    let upstream = Upstream::new(&upstream, &[address], None, &endpoints, state, stats, 0);
+    let (addresses, endpoints) = (Addresses::fixed(&[address]), Rc::<Endpoints>::default());
+    let upstream = Upstream::new(&upstream, addresses, None, endpoints, state, stats, 0);
     let (recorder, records) = recorder();
     let route = Route {
         config: config::Route {

@@ -116,7 +116,7 @@ impl Reload {
     fn publish_again(&mut self, cause: Cause, started: Instant) -> Outcome {
         let running = self.shared.snapshot.load_full();
         let mut staged = Staged::of(&running, running.candidate.clone());
-        staged.addresses = resolve(&running.config.upstreams);
+        staged.addresses = resolve(&self.loader, &running.config, Some(&running));
         let loaded = &self.full.loaded;
         let tls = Tls::build(loaded, Some(&running.tls), self.loader.metrics());
         staged.tls = tls.map_err(|problems| Refused::Problems(problems.into()))?;

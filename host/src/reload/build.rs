@@ -7,10 +7,10 @@ use super::problems::Problems;
 use super::resolve::resolve;
 use super::sockets::{self, Listening};
 use crate::config::{Config, Loaded};
+use crate::dns::Addresses;
 use crate::snapshot::{Candidate, Snapshot, WorkerPart};
 use crate::tls::Tls;
 use crate::wasm::{Prepared, WasmFilter};
-use std::net::SocketAddr;
 use std::sync::Arc;
 
 /// The filters of a configuration, in its order.
@@ -63,7 +63,7 @@ fn assemble(
     let config = Arc::new(loaded.config.clone());
     let mut bare = Snapshot::new(generation, config, filters, Vec::new(), None);
     let instances = instances(&bare, before, workers, loaded)?;
-    bare.addresses = resolve(&loaded.config.upstreams);
+    bare.addresses = resolve(loader, &loaded.config, before);
     bare.tls = tls;
     let (listening, sockets) = opened.listen(workers).map_err(|error| {
         Problems::from(loaded.locate("listener", format!("failed to listen: {error}")))
@@ -81,7 +81,7 @@ pub(super) struct Staged {
     /// Differs from the running one in filters and chains only.
     pub(super) config: Arc<Config>,
     pub(super) filters: Filters,
-    pub(super) addresses: Vec<Vec<SocketAddr>>,
+    pub(super) addresses: Vec<Arc<Addresses>>,
     pub(super) tls: Tls,
     pub(super) candidate: Option<Candidate>,
 }

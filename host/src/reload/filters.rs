@@ -6,6 +6,7 @@
 use super::problems::{Problems, chain};
 use crate::capability::{self, kv, rate_limit};
 use crate::config::{self, BoundedReadError, Diagnostic, FilterSource, Loaded, read_bounded};
+use crate::dns::Names;
 use crate::telemetry::{CacheLookup, Metrics};
 use crate::wasm::compile::COMPONENT_BYTES_MAX;
 use crate::wasm::{
@@ -39,6 +40,7 @@ pub struct Loader {
     compiler: Arc<Compiler>,
     capabilities: capability::State,
     metrics: Arc<Metrics>,
+    names: Names,
     /// Code that some generation uses, by the hash of its component.
     code: HashMap<blake3::Hash, Weak<FilterCode>>,
     /// Filter versions that some generation uses, by what they are and what people call them.
@@ -62,6 +64,11 @@ impl Loader {
         &self.metrics
     }
 
+    /// What follows the names of endpoints.
+    pub(super) fn names(&self) -> &Names {
+        &self.names
+    }
+
     /// With the cache where `config` has it.
     pub fn new(config: &config::Config, metrics: Arc<Metrics>) -> Result<Self, CacheError> {
         let config::CompileLimits { time, memory } = config.runtime.compile;
@@ -76,6 +83,7 @@ impl Loader {
             compiler: Arc::new(compiler),
             capabilities: capability::State::new(Instant::now()),
             metrics,
+            names: Names::default(),
             code: HashMap::new(),
             prepared: HashMap::new(),
             read: BTreeMap::new(),

@@ -1,9 +1,13 @@
-//! Names of endpoints to addresses, through the system's resolver, off the workers and in bounded
-//! time.
+//! Names of endpoints to addresses, off the workers and in bounded time.
 //!
-//! Looked up once a generation. An endpoint whose name does not resolve is left out, and logged.
+//! A name without more is looked up once a generation, through the system's resolver; one that does not
+//! resolve is left out, and logged. Names that are followed are handed to `dns`: with those that the
+//! generation before has too, nothing happens, and of others the first answer is waited for.
 
-use crate::config::{Endpoint, Upstream};
+use super::filters::Loader;
+use crate::config::{Config, Endpoint, Upstream};
+use crate::dns::Addresses;
+use crate::snapshot::Snapshot;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io;
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
@@ -15,24 +19,71 @@ pub const RESOLVE_TIME: Duration = Duration::from_secs(5);
 /// Names looked up at one time.
 const THREADS_MAX: usize = 8;
 
-/// The addresses of each upstream, in its order, without repetitions.
-pub(super) fn resolve(upstreams: &[Upstream]) -> Vec<Vec<SocketAddr>> {
-    let endpoints = upstreams.iter().flat_map(|upstream| &upstream.endpoints);
-    let names: BTreeSet<String> =
-        endpoints.filter(|it| literal(it).is_none()).map(|it| it.host.clone()).collect();
-    let known = look_up(names, RESOLVE_TIME, |name| {
+/// The addresses of each upstream of `config`; `before`: the generation in force.
+pub(super) fn resolve(
+    loader: &Loader,
+    config: &Config,
+    before: Option<&Snapshot>,
+) -> Vec<Arc<Addresses>> {
+    let end = Instant::now() + RESOLVE_TIME;
+    let endpoints = config.upstreams.iter().flat_map(|upstream| &upstream.endpoints);
+    let named = endpoints.filter(|it| !it.is_followed() && literal(it).is_none());
+    let known = look_up(named.map(|it| it.host.clone()).collect(), RESOLVE_TIME, |name| {
         Ok((name, 0).to_socket_addrs()?.map(|address| address.ip()).collect())
     });
-    upstreams.iter().map(|upstream| addresses(upstream, &known)).collect()
+    let of = |upstream: &Upstream| {
+        let fixed = addresses(upstream, &known);
+        let Upstream { name, endpoints, .. } = upstream;
+        if !endpoints.iter().any(Endpoint::is_followed) {
+            return Addresses::fixed(&each_once(fixed));
+        }
+        match before.and_then(|before| followed_before(before, upstream, config)) {
+            Some(known) => {
+                known.renew(&fixed);
+                known
+            }
+            None => {
+                let stats = loader.metrics().upstream(name);
+                loader.names().follow(name, endpoints, &fixed, &config.dns, stats)
+            }
+        }
+    };
+    let all: Vec<Arc<Addresses>> = config.upstreams.iter().map(of).collect();
+    all.iter().for_each(|addresses| addresses.wait_for_first(end));
+    all
+}
+
+/// What the generation in force has of the same upstream, if it is made of the same.
+fn followed_before(
+    before: &Snapshot,
+    upstream: &Upstream,
+    config: &Config,
+) -> Option<Arc<Addresses>> {
+    let mut known = before.config.upstreams.iter().zip(&before.addresses);
+    let (_, addresses) = known.find(|(known, _)| known.name == upstream.name)?;
+    addresses.is_of(&upstream.endpoints, &config.dns).then(|| addresses.clone())
 }
 
 fn literal(endpoint: &Endpoint) -> Option<IpAddr> {
     endpoint.host.parse().ok()
 }
 
-fn addresses(upstream: &Upstream, known: &BTreeMap<String, Vec<IpAddr>>) -> Vec<SocketAddr> {
-    let mut all = Vec::new();
-    for endpoint in &upstream.endpoints {
+fn each_once(addresses: Vec<Vec<SocketAddr>>) -> Vec<SocketAddr> {
+    let mut all: Vec<SocketAddr> = Vec::new();
+    for address in addresses.into_iter().flatten() {
+        if !all.contains(&address) {
+            all.push(address);
+        }
+    }
+    all
+}
+
+/// The addresses of each endpoint; none of those that are followed.
+fn addresses(upstream: &Upstream, known: &BTreeMap<String, Vec<IpAddr>>) -> Vec<Vec<SocketAddr>> {
+    let of = |endpoint: &Endpoint| {
+        if endpoint.is_followed() {
+            return Vec::new();
+        }
         let hosts = match literal(endpoint) {
             Some(address) => vec![address],
             None => known.get(&endpoint.host).cloned().unwrap_or_default(),
@@ -43,14 +94,9 @@ fn addresses(upstream: &Upstream, known: &BTreeMap<String, Vec<IpAddr>>) -> Vec<
                 "an endpoint has no address and gets no requests until the next reload"
             );
         }
-        for host in hosts {
-            let address = SocketAddr::new(host, endpoint.port);
-            if !all.contains(&address) {
-                all.push(address);
-            }
-        }
-    }
-    all
+        hosts.into_iter().map(|host| SocketAddr::new(host, endpoint.port)).collect()
+    };
+    upstream.endpoints.iter().map(of).collect()
 }
 
 /// One family of a name's addresses, IPv4 where there is any: a name such as `localhost` has both,
@@ -124,8 +170,10 @@ mod tests {
 
     #[test]
     fn addresses_stay_as_they_are_and_names_become_some() {
-        let found = resolve(&upstreams(r#"["127.0.0.9:1", "[::1]:2", "localhost:3"]"#));
-        let [first, second, third, ..] = found[0][..] else { panic!("{found:?}") };
+        let upstreams = upstreams(r#"["127.0.0.9:1", "[::1]:2", "localhost:3", "[::1]:2"]"#);
+        let known = BTreeMap::from([("localhost".to_owned(), vec![[127, 0, 0, 1].into()])]);
+        let found = each_once(addresses(&upstreams[0], &known));
+        let [first, second, third] = found[..] else { panic!("{found:?}") };
         assert_eq!(first, "127.0.0.9:1".parse().unwrap());
         assert_eq!(second, "[::1]:2".parse().unwrap());
         assert!(third.ip().is_loopback() && third.port() == 3, "{third}");
@@ -140,7 +188,7 @@ mod tests {
         });
         assert_eq!(known, BTreeMap::from([("good".to_owned(), vec![IpAddr::from([10, 0, 0, 1])])]));
         let found = addresses(&upstreams(r#"["bad:1", "good:2"]"#)[0], &known);
-        assert_eq!(found, ["10.0.0.1:2".parse().unwrap()]);
+        assert_eq!(found, [vec![], vec!["10.0.0.1:2".parse().unwrap()]]);
     }
 
     #[test]

@@ -3,6 +3,7 @@
 //! The data path writes, one shard a worker; `exposition` reads. `worker` is the number of the
 //! calling worker; threads that are no worker give `usize::MAX`.
 
+use super::dns_stats::DnsStats;
 use super::guard_stats::GuardStats;
 use super::handshakes::{HandshakeCounts, HandshakeResult, HandshakeVersion};
 use super::histogram::{Distribution, Histogram};
@@ -209,6 +210,8 @@ impl RouteStats {
 pub struct UpstreamStats {
     /// Breakers, endpoints left out, repetitions.
     pub guards: GuardStats,
+    /// Lookups of its endpoints' names.
+    pub dns: DnsStats,
     name: Arc<str>,
     shards: Sharded<UpstreamShard>,
 }
@@ -228,6 +231,7 @@ impl UpstreamStats {
     pub(super) fn new(name: &str, workers: usize) -> Self {
         UpstreamStats {
             guards: GuardStats::default(),
+            dns: DnsStats::default(),
             name: name.into(),
             shards: Sharded::new(workers),
         }

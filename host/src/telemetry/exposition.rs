@@ -2,6 +2,7 @@
 //! counters say at the moment of the scrape.
 
 use super::custom;
+use super::dns_stats;
 use super::families::{self, Family};
 use super::filter_stats::Decision;
 use super::guards;
@@ -48,6 +49,7 @@ impl Collector for View {
         overload::encode(&mut out, &live)?;
         upstreams(&mut out, &live)?;
         guards::encode(&mut out, &live)?;
+        dns_stats::encode(&mut out, &live)?;
         certificates(&mut out, &live)?;
         filter_calls(&mut out, &live)?;
         filter_instances(&mut out, &live)?;

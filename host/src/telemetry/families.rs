@@ -77,6 +77,12 @@ families! {
         "Requests not sent again although their failure was one to be repeated after";
     UPSTREAM_RETRY_BUDGET: Gauge "pillion_upstream_retry_budget",
         "Requests that the retry budget lets be sent again";
+    DNS_LOOKUPS: Counter "pillion_dns_lookups", "Lookups of endpoints' names, by how they ended";
+    DNS_ADDRESSES: Gauge "pillion_dns_addresses", "Addresses known of an upstream with such names";
+    DNS_ADDRESSES_LEFT_OUT: Counter "pillion_dns_addresses_left_out",
+        "Addresses in answers that were too many to be used";
+    DNS_ANSWERED: Gauge "pillion_dns_answered_seconds",
+        "When the name that has gone longest without an answer had its last, since 1970";
     CERTIFICATE_EXPIRY: Gauge "pillion_certificate_expiry_seconds",
         "When a certificate in force expires, since 1970";
     FILTER_CALL: Histogram "pillion_filter_call_duration_seconds", "Time of a hook call";

@@ -7,6 +7,7 @@
 pub mod access_log;
 pub mod counters;
 mod custom;
+pub mod dns_stats;
 pub mod exposition;
 mod families;
 pub mod filter_stats;
@@ -28,6 +29,7 @@ pub use counters::{
     CacheLookup, CertificateStats, ListenerStats, ProcessStats, RolloutEnd, RouteStats,
     UpstreamStats,
 };
+pub use dns_stats::LookupResult;
 pub use filter_stats::{Decision, FilterStats};
 pub use guard_stats::{EjectionCause, Guard, RetryCause, RetryRefusal};
 pub use handshakes::{HandshakeResult, HandshakeVersion};

@@ -4,7 +4,8 @@
 //! In use are those that health checks and their answers have not ruled out. If fewer than half of the
 //! healthy ones are left, so many outliers are none, and all healthy ones are used; one that is
 //! unhealthy never is. An endpoint that has come, or come back, gets less than its share during
-//! `slow_start`, a tenth at first; a hash does not know of that.
+//! `slow_start`, a tenth at first; one with less weight than others gets less for good. A hash does not
+//! know of either.
 
 use super::load::Load;
 use super::maglev::Maglev;
@@ -12,6 +13,7 @@ use super::outlier::{Answered, Judge};
 use super::pool::Endpoint;
 use super::state::{EndpointState, State};
 use crate::config::{Balance, Policy};
+use crate::dns::WEIGHT_EVEN;
 use std::cell::{Cell, RefCell};
 use std::net::SocketAddr;
 use std::rc::Rc;
@@ -22,10 +24,15 @@ use tokio::time::Instant;
 /// The share of its share that an endpoint gets at first.
 const WARMTH_MIN: f64 = 0.1;
 
+/// Draws of an endpoint until its weight lets it be one; then it is the last that was drawn.
+const DRAWS_MAX: usize = 16;
+
 /// Chooses endpoints for one upstream of one generation, on one worker.
 pub(super) struct Balancer {
     algorithm: Algorithm,
     members: Vec<Member>,
+    /// Of a member, at least one.
+    weight_max: u32,
     /// Milliseconds.
     slow_start: u64,
     judge: Option<Judge>,
@@ -38,6 +45,8 @@ pub(super) struct Balancer {
 pub(super) struct Member {
     pub(super) endpoint: Rc<Endpoint>,
     pub(super) state: Arc<EndpointState>,
+    /// Its share, to [`WEIGHT_EVEN`].
+    pub(super) weight: u32,
 }
 
 enum Algorithm {
@@ -73,6 +82,7 @@ impl Balancer {
                 Balance::PeakEwma => Algorithm::PeakEwma,
                 Balance::Maglev(_) => Algorithm::Maglev(Maglev::new(&addresses)),
             },
+            weight_max: members.iter().map(|it| it.weight).max().unwrap_or(WEIGHT_EVEN).max(1),
             slow_start: u64::try_from(policy.slow_start.as_millis()).unwrap_or(u64::MAX),
             judge: policy.outlier.clone().map(judge),
             live: RefCell::new(Live {
@@ -93,6 +103,12 @@ impl Balancer {
 
     pub(super) fn members(&self) -> impl Iterator<Item = &Member> {
         self.members.iter()
+    }
+
+    /// May an endpoint be chosen, as far as is known of it?
+    pub(super) fn is_in_use(&self, at: usize) -> bool {
+        let state = &self.members[at].state;
+        state.is_healthy() && !state.is_ejected(self.shared.now())
     }
 
     /// The next endpoint: for `key` where a hash decides, and none of `tried` while there is another.
@@ -137,8 +153,8 @@ impl Balancer {
             let nth = self.next.get();
             self.next.set(nth.wrapping_add(1));
             chosen = members[nth % members.len()];
-            let warmth = self.warmth(chosen, now);
-            if warmth >= 1.0 || rand::random::<f64>() < warmth {
+            let share = self.weight(chosen) * self.warmth(chosen, now);
+            if share >= 1.0 || rand::random::<f64>() < share {
                 break;
             }
         }
@@ -148,12 +164,31 @@ impl Balancer {
     /// The one with the smaller cost of two that are drawn (Mitzenmacher, "The Power of Two Choices
     /// in Randomized Load Balancing", 2001). There are two.
     fn better_of_two(&self, members: &[usize], now: u64, cost: impl Fn(&Load) -> f64) -> usize {
-        let first = rand::random_range(0..members.len());
-        let second = rand::random_range(0..members.len() - 1);
-        let second = if second >= first { second + 1 } else { second };
+        let first = self.draw(members, None);
+        let second = self.draw(members, Some(first));
         let (first, second) = (members[first], members[second]);
         let cost_of = |at: usize| cost(&self.members[at].endpoint.load) / self.warmth(at, now);
         if cost_of(second) < cost_of(first) { second } else { first }
+    }
+
+    /// A place in `members` other than `drawn`, by weight; there is one.
+    fn draw(&self, members: &[usize], drawn: Option<usize>) -> usize {
+        let others = members.len() - usize::from(drawn.is_some());
+        let mut at = 0;
+        for _ in 0..DRAWS_MAX {
+            at = rand::random_range(0..others);
+            at += usize::from(drawn.is_some_and(|drawn| at >= drawn));
+            let weight = self.weight(members[at]);
+            if weight >= 1.0 || rand::random::<f64>() < weight {
+                break;
+            }
+        }
+        at
+    }
+
+    /// What an endpoint gets of what the one with the most weight gets, for its weight.
+    fn weight(&self, at: usize) -> f64 {
+        f64::from(self.members[at].weight) / f64::from(self.weight_max)
     }
 
     /// How much of its share an endpoint gets.
@@ -218,8 +253,11 @@ mod tests {
         let states = shared.take_up(&addresses, None);
         let endpoints = Endpoints::default();
         let members = addresses.iter().zip(states);
-        let members =
-            members.map(|(at, state)| Member { endpoint: endpoints.of(*at, None), state });
+        let members = members.map(|(at, state)| Member {
+            endpoint: endpoints.of(*at, None),
+            state,
+            weight: WEIGHT_EVEN,
+        });
         Balancer::new(policy, members.collect(), shared, 0)
     }
 
@@ -257,6 +295,22 @@ mod tests {
     async fn those_that_come_together_share_evenly_from_the_beginning() {
         let policy = Policy { slow_start: Duration::from_secs(30), ..Policy::default() };
         assert_eq!(shares(&balancer(&policy, 3, 0), 300), [100; 3]);
+    }
+
+    #[tokio::test]
+    async fn weights_are_shares_but_for_a_hash() {
+        for balance in [Balance::RoundRobin, Balance::LeastRequest, Balance::PeakEwma] {
+            let policy = Policy { balance: balance.clone(), ..Policy::default() };
+            let mut balancer = balancer(&policy, 3, 0);
+            for (member, weight) in balancer.members.iter_mut().zip([1_000, 3_000, 2_000]) {
+                member.weight = weight;
+            }
+            balancer.weight_max = 3_000;
+            // Of 6,000 picks 1,000, give or take ten times the standard deviation.
+            let shares = shares(&balancer, 6_000);
+            assert!((700..1_300).contains(&shares[0]), "{balance:?}: {shares:?}");
+            assert!(shares[0] < shares[2] && shares[2] < shares[1], "{balance:?}: {shares:?}");
+        }
     }
 
     #[tokio::test(start_paused = true)]

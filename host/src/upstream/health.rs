@@ -1,11 +1,12 @@
 //! Active health checks: one task for each endpoint, on one worker, for as long as the generation that
-//! asks for them is in force. What they find is shared by all workers.
+//! asks for them is in force and the endpoint is one of it. What they find is shared by all workers.
 //!
 //! An endpoint that was never checked is used; its first check decides at once, later ones when enough
 //! of them in a row say the same.
 
 mod grpc;
 
+use super::balance::Member;
 use super::state::{EndpointState, State};
 use super::{Connection, Endpoint, Freshness, Http1, Upstream};
 use crate::config::{Check, Health, Protocol};
@@ -13,6 +14,7 @@ use crate::http::{BodyLength, Fields, Name, RequestHead, ResponseHead};
 use crate::http2::{Answer, BodyReader, Response};
 use http::Method;
 use std::future::poll_fn;
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,30 +27,63 @@ const INTERIM_MAX: usize = 16;
 /// What checks call themselves.
 const USER_AGENT: &[u8] = b"pillion-health";
 
-/// The checks of an upstream; they end when this is dropped.
-pub struct Checks(Vec<AbortHandle>);
+/// A task that ends when this is dropped.
+struct Task(AbortHandle);
 
-impl Drop for Checks {
+impl Drop for Task {
     fn drop(&mut self) {
-        self.0.iter().for_each(AbortHandle::abort);
+        self.0.abort();
     }
 }
 
-/// Starts the checks of `upstream`, on the runtime of the calling worker; none: it wants none.
+/// The checks of an upstream; they end when this is dropped.
+pub struct Checks {
+    _all: Task,
+}
+
+/// Starts the checks of `upstream`, on the runtime of the calling worker.
 pub fn start(upstream: &Rc<Upstream>, settings: &Health) -> Checks {
-    let Some(balancer) = &upstream.balancer else { return Checks(Vec::new()) };
-    let tasks = balancer.members().map(|member| {
-        let checker = Checker {
-            upstream: upstream.clone(),
-            endpoint: member.endpoint.clone(),
-            shared: upstream.state.clone(),
-            state: member.state.clone(),
-            settings: settings.clone(),
-            streak: Streak::default(),
+    let all = check_all(upstream.clone(), settings.clone());
+    Checks { _all: Task(spawn_local(all).abort_handle()) }
+}
+
+/// Keeps a check for each endpoint, whatever becomes of the list.
+async fn check_all(upstream: Rc<Upstream>, settings: Health) {
+    let mut changes = upstream.addresses.changes();
+    let mut running: Vec<(SocketAddr, Task)> = Vec::new();
+    loop {
+        upstream.follow();
+        let choice = upstream.choice.borrow().clone();
+        let members: Vec<&Member> = choice.balancer.iter().flat_map(|it| it.members()).collect();
+        let is_there = |address: &SocketAddr| {
+            members.iter().any(|member| member.endpoint.address() == *address)
         };
-        spawn_local(checker.run()).abort_handle()
-    });
-    Checks(tasks.collect())
+        running.retain(|(address, _)| is_there(address));
+        for member in members {
+            let address = member.endpoint.address();
+            if running.iter().any(|(known, _)| *known == address) {
+                continue;
+            }
+            let checker = Checker {
+                upstream: upstream.clone(),
+                endpoint: member.endpoint.clone(),
+                shared: upstream.state.clone(),
+                state: member.state.clone(),
+                settings: settings.clone(),
+                streak: Streak::default(),
+            };
+            running.push((address, Task(spawn_local(checker.run()).abort_handle())));
+        }
+        drop(choice);
+        let changed = match &mut changes {
+            Some(changes) => changes.changed().await.is_ok(),
+            None => false,
+        };
+        if !changed {
+            // The list stays; the tasks go on until this one is dropped.
+            std::future::pending::<()>().await;
+        }
+    }
 }
 
 struct Checker {

@@ -47,6 +47,14 @@ impl Lease {
         self.report(Answered::Gateway, self.began.elapsed().max(self.penalty));
     }
 
+    /// Another endpoint serves the attempt from its beginning on.
+    pub(super) fn pass_on(&mut self, at: usize) {
+        self.balancer.member(self.at).endpoint.load.end();
+        self.balancer.member(at).endpoint.load.begin();
+        (self.at, self.began) = (at, Instant::now());
+        self.reported.set(false);
+    }
+
     fn report(&self, answered: Answered, time: Duration) {
         if !self.reported.replace(true) {
             self.balancer.record(self.at, answered, time);

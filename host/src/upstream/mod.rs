@@ -1,29 +1,35 @@
 //! Upstreams as one worker sees them: endpoints, their connections, and which one is next.
 //!
 //! Connections belong to an endpoint and outlive generations; limits and names belong to the
-//! generation. Knows no routes and no filters. `pool` holds the connections; `balance` chooses where
-//! the file asks for more than turns; `state` is what the workers share.
+//! generation. Knows no routes and no filters. `pool` holds the connections; `choice` is who may be
+//! chosen, anew with each change of the addresses; `balance` chooses where the file asks for more than
+//! turns; `race` connects to names with two families; `state` is what the workers share.
 
 mod balance;
 mod budget;
+mod choice;
 pub mod health;
 mod lease;
 mod load;
 mod maglev;
 mod outlier;
 mod pool;
+mod race;
 mod secure;
 mod state;
 
 pub use lease::Lease;
 pub use maglev::hash;
 pub use pool::{Endpoint, Endpoints, Http1};
+pub use race::RACE_REMEMBERED;
 pub use state::{Counted, State, States};
 
-use balance::{Balancer, Member};
+use choice::Choice;
+use race::Winner;
 
 use crate::config;
 use crate::config::UpstreamLimits;
+use crate::dns::{Addresses, Missing};
 use crate::http1::HeadLimits;
 use crate::http2::{Client, Http2Limits};
 use crate::telemetry::{Guard, RetryRefusal, UpstreamStats};
@@ -51,12 +57,14 @@ pub struct Upstream {
     pub hash_key: Option<config::HashKey>,
     protocol: config::Protocol,
     tls: Option<Arc<Originator>>,
-    endpoints: Vec<Rc<Endpoint>>,
+    addresses: Arc<Addresses>,
+    /// Made of the addresses as this worker has last seen them.
+    choice: RefCell<Rc<Choice>>,
+    policy: config::Policy,
+    endpoints: Rc<Endpoints>,
     next: Cell<usize>,
     worker: usize,
     state: Arc<State>,
-    /// None: endpoints take turns, whatever becomes of their requests.
-    balancer: Option<Rc<Balancer>>,
 }
 
 /// What is asked for.
@@ -113,6 +121,12 @@ pub enum LendError {
     /// There is no endpoint, or each has `connections_max` connections.
     #[error("no endpoint is available")]
     NoEndpoint,
+    /// No endpoint's name has an address.
+    #[error("the names of the endpoints have no address")]
+    Unresolved,
+    /// No endpoint's name was answered in time, or yet.
+    #[error("the names of the endpoints were not looked up in time")]
+    UnresolvedInTime,
     /// `pending_max` or `requests_max` is reached.
     #[error("the upstream has as much to do as it may")]
     Limit,
@@ -152,9 +166,9 @@ impl Upstream {
     /// The view of `config` on one worker; `endpoints` keeps the connections.
     pub fn new(
         config: &config::Upstream,
-        addresses: &[SocketAddr],
+        addresses: Arc<Addresses>,
         tls: Option<Arc<Originator>>,
-        endpoints: &Endpoints,
+        endpoints: Rc<Endpoints>,
         state: Arc<State>,
         stats: Arc<UpstreamStats>,
         worker: usize,
@@ -162,15 +176,8 @@ impl Upstream {
         let limits = config.limits.clone();
         let policy = &config.policy;
         let trust = tls.as_ref().map(|tls| tls.trust());
-        let endpoints: Vec<Rc<Endpoint>> =
-            addresses.iter().map(|address| endpoints.of(*address, trust)).collect();
-        let states = state.take_up(addresses, policy.retry.as_ref().map(|retry| &retry.budget));
-        let wants_balancer = *policy != config::Policy::default() || limits.requests_max > 0;
-        let balancer = wants_balancer.then(|| {
-            let members = endpoints.iter().cloned().zip(states);
-            let members = members.map(|(endpoint, state)| Member { endpoint, state }).collect();
-            Rc::new(Balancer::new(policy, members, state.clone(), worker))
-        });
+        let list = addresses.list();
+        let choice = Choice::new(&list, (policy, &limits), &endpoints, trust, &state, worker);
         Upstream {
             name: config.name.clone(),
             head_limits: HeadLimits {
@@ -201,14 +208,35 @@ impl Upstream {
                 _ => None,
             },
             protocol: config.protocol,
+            addresses,
+            choice: RefCell::new(Rc::new(choice)),
+            policy: policy.clone(),
             endpoints,
             tls,
             // Workers begin at different endpoints, so that few requests still spread.
             next: Cell::new(worker),
             worker,
             state,
-            balancer,
         }
+    }
+
+    /// Do its addresses change?
+    pub fn is_followed(&self) -> bool {
+        self.addresses.is_followed()
+    }
+
+    /// Takes up the addresses as they are now. Endpoints that stay keep their connections; one that
+    /// has left gets no further request.
+    pub fn follow(&self) {
+        if !self.is_followed() || self.choice.borrow().version == self.addresses.version() {
+            return;
+        }
+        let trust = self.tls.as_ref().map(|tls| tls.trust());
+        let (by, list) = ((&self.policy, &self.limits), self.addresses.list());
+        let choice = Choice::new(&list, by, &self.endpoints, trust, &self.state, self.worker);
+        let before = self.choice.replace(Rc::new(choice));
+        // Only now, since those that stay are in both.
+        drop(before);
     }
 
     /// A connection to the next endpoint, kept alive or new.
@@ -216,11 +244,17 @@ impl Upstream {
     /// # Cancel safety
     /// A connection that is being made is given up when the future is dropped.
     pub async fn lend(&self, wanted: Wanted<'_>) -> Result<Lent, NotLent> {
-        let chosen = self.choose(&wanted);
-        let (endpoint, lease) = chosen.map_err(|error| NotLent { error, address: None })?;
-        let address = endpoint.address();
+        self.follow();
+        let choice = self.choice.borrow().clone();
+        let chosen = self.choose(&choice, &wanted);
+        let (chosen, mut lease) = chosen.map_err(|error| NotLent { error, address: None })?;
         self.stats.request(self.worker);
-        let lent = self.connection(&endpoint, wanted.freshness).await;
+        let (at, lent) = self.connection_of(&choice, chosen, wanted.freshness).await;
+        let address = choice.endpoints[at].endpoint().address();
+        if at != chosen {
+            lease.iter_mut().for_each(|lease| lease.pass_on(at));
+            wanted.tried.iter().for_each(|tried| tried.borrow_mut().push(address));
+        }
         let (connection, reused) = lent.map_err(|error| {
             if let Some(lease) = lease.as_ref().filter(|_| error.is_endpoints()) {
                 lease.failed();
@@ -231,6 +265,41 @@ impl Upstream {
             self.stats.connection_reused(self.worker);
         }
         Ok(Lent { connection, address, reused, lease })
+    }
+
+    /// A connection to the endpoint that was chosen, or to one that stands in for it, and whether it has
+    /// served another request before.
+    async fn connection_of(
+        &self,
+        choice: &Choice,
+        at: usize,
+        freshness: Freshness,
+    ) -> (usize, Result<(Connection, bool), LendError>) {
+        let endpoint = choice.endpoints[at].endpoint();
+        let Some(other) = choice.stand_in(at) else {
+            return (at, self.connection(endpoint, freshness).await);
+        };
+        let stand_in = choice.endpoints[other].endpoint();
+        if freshness == Freshness::Any {
+            if let Some(kept) = endpoint.kept(self.protocol) {
+                return (at, Ok((kept, true)));
+            }
+            if endpoint.has_lost()
+                && let Some(kept) = stand_in.kept(self.protocol)
+            {
+                return (other, Ok((kept, true)));
+            }
+        }
+        let Some(_pending) = self.enter(Guard::Pending, self.limits.pending_max) else {
+            return (at, Err(LendError::Limit));
+        };
+        // Kept apart, so that no other request has room for two connections in the making.
+        let (winner, opened) = Box::pin(race::open(self, endpoint, stand_in)).await;
+        let winner = match winner {
+            Winner::Chosen => at,
+            Winner::StandIn => other,
+        };
+        (winner, opened.map(|connection| (connection, false)))
     }
 
     /// A connection to an endpoint, and whether it has served another request before.
@@ -279,9 +348,20 @@ impl Upstream {
         self.worker
     }
 
-    fn choose(&self, wanted: &Wanted<'_>) -> Result<(Rc<Endpoint>, Option<Lease>), LendError> {
-        let Some(balancer) = &self.balancer else {
-            return Ok((self.in_turn().ok_or(LendError::NoEndpoint)?, None));
+    fn choose(
+        &self,
+        choice: &Choice,
+        wanted: &Wanted<'_>,
+    ) -> Result<(usize, Option<Lease>), LendError> {
+        if choice.endpoints.is_empty() {
+            return Err(match choice.missing {
+                None => LendError::NoEndpoint,
+                Some(Missing::NotFound) => LendError::Unresolved,
+                Some(Missing::TimedOut) => LendError::UnresolvedInTime,
+            });
+        }
+        let Some(balancer) = &choice.balancer else {
+            return Ok((self.in_turn(choice.endpoints.len()), None));
         };
         let outstanding = match self.limits.requests_max {
             0 => None,
@@ -291,22 +371,18 @@ impl Upstream {
         let at = balancer.pick(wanted.key, tried.as_deref().map_or(&[], Vec::as_slice));
         drop(tried);
         let at = at.ok_or(LendError::NoEndpoint)?;
-        let endpoint = balancer.member(at).endpoint.clone();
         if let Some(tried) = wanted.tried {
-            tried.borrow_mut().push(endpoint.address());
+            tried.borrow_mut().push(balancer.member(at).endpoint.address());
         }
         let penalty = self.limits.connect_timeout;
-        Ok((endpoint, Some(Lease::new(balancer.clone(), at, penalty, outstanding))))
+        Ok((at, Some(Lease::new(balancer.clone(), at, penalty, outstanding))))
     }
 
-    fn in_turn(&self) -> Option<Rc<Endpoint>> {
-        let count = self.endpoints.len();
-        if count == 0 {
-            return None;
-        }
+    /// One of so many; there is one.
+    fn in_turn(&self, count: usize) -> usize {
         let nth = self.next.get();
         self.next.set(nth.wrapping_add(1));
-        Some(self.endpoints[nth % count].clone())
+        nth % count
     }
 }
 
@@ -314,7 +390,10 @@ impl LendError {
     /// Is it the endpoint that failed?
     pub fn is_endpoints(self) -> bool {
         match self {
-            LendError::NoEndpoint | LendError::Limit => false,
+            LendError::NoEndpoint
+            | LendError::Unresolved
+            | LendError::UnresolvedInTime
+            | LendError::Limit => false,
             LendError::Refused
             | LendError::TimedOut
             | LendError::Unreachable

@@ -1,4 +1,5 @@
-//! Connections of one worker to its endpoints: made, kept alive, closed when idle for too long.
+//! Connections of one worker to its endpoints: made, kept alive, closed when idle for too long or when no
+//! upstream has the endpoint any more.
 
 use super::load::Load;
 use super::secure::{self, Spoken};
@@ -43,13 +44,15 @@ impl Endpoints {
             idle: RefCell::default(),
             http2: RefCell::default(),
             open: Rc::default(),
+            users: Cell::new(0),
+            lost_until: Cell::new(None),
             load: Load::default(),
         });
         known.insert((address, trust), Rc::downgrade(&endpoint));
         endpoint
     }
 
-    /// Closes connections that were idle for too long or that the endpoint has closed.
+    /// Closes connections that were idle for too long, or that the endpoint has closed.
     pub fn sweep(&self) {
         let now = Instant::now();
         for endpoint in self.known.borrow().values().filter_map(Weak::upgrade) {
@@ -66,8 +69,37 @@ pub struct Endpoint {
     idle: RefCell<Vec<Idle>>,
     http2: RefCell<Vec<Client>>,
     open: Rc<Cell<usize>>,
+    /// Upstreams that have it, over all generations.
+    users: Cell<usize>,
+    /// When it may come first in a race again.
+    lost_until: Cell<Option<Instant>>,
     /// Of requests to it.
     pub(super) load: Load,
+}
+
+/// An endpoint that an upstream has. With the last of them its connections go: those that wait for a
+/// request at once, those with requests under way when these end.
+pub(super) struct InUse(Rc<Endpoint>);
+
+impl InUse {
+    pub(super) fn new(endpoint: Rc<Endpoint>) -> Self {
+        endpoint.users.set(endpoint.users.get() + 1);
+        InUse(endpoint)
+    }
+
+    pub(super) fn endpoint(&self) -> &Rc<Endpoint> {
+        &self.0
+    }
+}
+
+impl Drop for InUse {
+    fn drop(&mut self) {
+        let left = self.0.users.get() - 1;
+        self.0.users.set(left);
+        if left == 0 {
+            self.0.retire();
+        }
+    }
 }
 
 struct Idle {
@@ -105,7 +137,8 @@ impl Http1 {
     pub fn keep(self: Box<Self>, upstream: &Upstream) {
         let endpoint = self.endpoint.clone();
         let mut idle = endpoint.idle.borrow_mut();
-        if idle.len() < upstream.limits.keepalive_connections && !self.reader.began() {
+        let room = idle.len() < upstream.limits.keepalive_connections;
+        if room && endpoint.users.get() > 0 && !self.reader.began() {
             let until = Instant::now() + upstream.limits.keepalive_timeout;
             idle.push(Idle { connection: self, until });
         }
@@ -116,6 +149,29 @@ impl Endpoint {
     /// Where it is.
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Lets go of connections that no request is using.
+    fn retire(&self) {
+        for idle in self.idle.take() {
+            idle.connection.reader.stream().say_goodbye();
+        }
+        self.http2.take().iter().for_each(Client::close);
+    }
+
+    /// Has it lost a race a moment ago?
+    pub(super) fn has_lost(&self) -> bool {
+        self.lost_until.get().is_some_and(|until| until > Instant::now())
+    }
+
+    /// It has lost a race.
+    pub(super) fn lose_until(&self, until: Instant) {
+        self.lost_until.set(Some(until));
+    }
+
+    /// It has won one.
+    pub(super) fn forget_loss(&self) {
+        self.lost_until.set(None);
     }
 
     /// The connection used last, if it is still good.
@@ -150,7 +206,17 @@ impl Endpoint {
         self: &Rc<Self>,
         upstream: &Upstream,
     ) -> Result<Connection, LendError> {
-        let (stream, open, spoken) = self.connect(upstream).await?;
+        let reached = self.reach(upstream).await?;
+        self.begin(upstream, reached).await
+    }
+
+    /// The same, from the socket on.
+    pub(super) async fn begin(
+        self: &Rc<Self>,
+        upstream: &Upstream,
+        Reached { socket, open }: Reached,
+    ) -> Result<Connection, LendError> {
+        let (stream, spoken) = secure::begin(upstream, self.address, socket).await?;
         match spoken {
             Spoken::Http1 => Ok(Connection::Http1(Box::new(Http1 {
                 reader: Reader::new(stream.clone()),
@@ -172,11 +238,14 @@ impl Endpoint {
                 _ => LendError::Handshake,
             }
         })?;
-        self.http2.borrow_mut().push(client.clone());
+        if self.users.get() > 0 {
+            self.http2.borrow_mut().push(client.clone());
+        }
         Ok(Connection::Http2(client))
     }
 
-    async fn connect(&self, upstream: &Upstream) -> Result<(Stream, Open, Spoken), LendError> {
+    /// A socket that the endpoint has accepted.
+    pub(super) async fn reach(&self, upstream: &Upstream) -> Result<Reached, LendError> {
         if self.open.get() >= upstream.limits.connections_max {
             return Err(LendError::NoEndpoint);
         }
@@ -193,9 +262,7 @@ impl Endpoint {
         match connected {
             Ok(Ok(socket)) => {
                 upstream.stats.connection_opened(upstream.worker());
-                let open = open.made();
-                let (stream, spoken) = secure::begin(upstream, self.address, socket).await?;
-                Ok((stream, open, spoken))
+                Ok(Reached { socket, open: open.made() })
             }
             Ok(Err(error)) if error.kind() == io::ErrorKind::ConnectionRefused => {
                 Err(failed(LendError::Refused, &error))
@@ -211,6 +278,12 @@ impl Endpoint {
             Err(elapsed) => Err(failed(LendError::TimedOut, &elapsed)),
         }
     }
+}
+
+/// A connection on which nothing was said.
+pub(super) struct Reached {
+    socket: TcpStream,
+    open: Open,
 }
 
 /// Counts a connection while it is there, from the attempt on.

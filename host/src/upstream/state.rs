@@ -119,12 +119,13 @@ impl State {
         let mut endpoints = lock(&self.endpoints);
         endpoints
             .retain(|known| addresses.contains(&known.address) || Arc::strong_count(known) > 1);
-        let now = self.now();
+        // Those that come together, with no other before them, do not start slowly.
+        let since = if endpoints.is_empty() { 0 } else { self.now() };
         let mut all = Vec::with_capacity(addresses.len());
         for address in addresses {
             let known = endpoints.iter().find(|known| known.address == *address).cloned();
             all.push(known.unwrap_or_else(|| {
-                let new = Arc::new(EndpointState::new(*address, now));
+                let new = Arc::new(EndpointState::new(*address, since));
                 endpoints.push(new.clone());
                 new
             }));
@@ -305,6 +306,19 @@ mod tests {
         drop(after);
         again.take_up(&[address(3)], None);
         assert_eq!(lock(&again.endpoints).len(), 1);
+    }
+
+    #[test]
+    fn the_first_ones_come_together_also_when_they_come_late() {
+        let stats = Metrics::new(1, UNIX_EPOCH).upstream("app");
+        let state = State::alone("app".into(), &[], stats);
+        let since = |all: &[Arc<EndpointState>]| -> Vec<bool> {
+            all.iter().map(|it| it.since() >= START).collect()
+        };
+        let first = state.take_up(&[address(1), address(2)], None);
+        assert_eq!(since(&first), [false, false]);
+        let second = state.take_up(&[address(1), address(3)], None);
+        assert_eq!(since(&second), [false, true]);
     }
 
     #[test]

@@ -19,6 +19,7 @@ use crate::telemetry::counters::NO_ROUTE;
 use crate::upstream::health::{self, Checks};
 use crate::upstream::{Endpoints, Upstream};
 use crate::wasm::{Prepared, WasmFilter};
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -29,6 +30,8 @@ pub(super) struct View {
     /// A handful: looking through them takes less than a hash of the name.
     listeners: Vec<Rc<Listener>>,
     filters: Vec<Rc<WasmFilter>>,
+    /// Those whose addresses change.
+    followed: Vec<Rc<Upstream>>,
     /// On the first worker alone.
     _health: Vec<Checks>,
 }
@@ -49,7 +52,10 @@ impl View {
             .map(|(at, (config, addresses))| {
                 let stats = metrics.upstream(&config.name);
                 let tls = snapshot.tls.upstream(at).cloned();
-                let state = states.of(&config.name, addresses, &stats);
+                let known: Vec<SocketAddr> =
+                    addresses.list().places.iter().map(|place| place.address).collect();
+                let state = states.of(&config.name, &known, &stats);
+                let (addresses, endpoints) = (addresses.clone(), endpoints.clone());
                 Rc::new(Upstream::new(config, addresses, tls, endpoints, state, stats, worker))
             })
             .collect();
@@ -109,6 +115,7 @@ impl View {
             generation: snapshot.generation,
             listeners: listeners.map(|it| Rc::new(listener(it))).collect(),
             filters: instances.all,
+            followed: upstreams.iter().filter(|it| it.is_followed()).cloned().collect(),
             _health: if worker == 0 { health_checks(snapshot, &upstreams) } else { Vec::new() },
         }
     }
@@ -116,6 +123,11 @@ impl View {
     /// A listener by its name.
     pub(super) fn listener(&self, name: &str) -> Option<&Rc<Listener>> {
         self.listeners.iter().find(|listener| *listener.name == *name)
+    }
+
+    /// Takes up the addresses of upstreams as they are now, also where no request asks for it.
+    pub(super) fn follow(&self) {
+        self.followed.iter().for_each(|upstream| upstream.follow());
     }
 
     /// The filters that it uses.

@@ -2,7 +2,7 @@
 //! keys are seen together.
 
 use super::super::check::read_path;
-use super::super::model::Endpoint;
+use super::super::endpoint::Endpoint;
 use super::super::reader::{TableReader, Text};
 use super::{AlpnOffer, Authorities, ClientAuth, KeyPair, ListenerTls, TlsVersions, UpstreamTls};
 use crate::http::PeerPattern;
@@ -103,13 +103,14 @@ fn server_name(table: &TableReader<'_, '_>, text: &Text) -> Option<String> {
 /// matter which one is asked for.
 fn host_of_all(table: &TableReader<'_, '_>, endpoints: &[Endpoint]) -> Option<String> {
     let (first, rest) = endpoints.split_first()?;
-    if rest.iter().any(|other| other.host != first.host) && !table.has("verify_sans") {
+    let differs = |other: &Endpoint| other.server_name() != first.server_name();
+    if rest.iter().any(differs) && !table.has("verify_sans") {
         let message = "the endpoints have several hosts";
         let help = "say with `server_name` or `verify_sans` which name their certificates have";
         table.context.error(table.span.clone(), message, help);
         return None;
     }
-    Some(first.host.clone())
+    Some(first.server_name().to_owned())
 }
 
 fn patterns(table: &TableReader<'_, '_>, key: &str) -> Vec<PeerPattern> {
