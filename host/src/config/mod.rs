@@ -12,6 +12,7 @@ mod admin;
 mod candidate;
 mod change;
 mod check;
+mod deadline;
 mod diagnostic;
 mod dump;
 mod expand;
@@ -47,6 +48,7 @@ use toml::de::DeTable;
 
 pub use self::candidate::{Candidate, Difference};
 pub use self::change::apply;
+pub use self::deadline::Deadline;
 pub use self::diagnostic::{DIAGNOSTICS_MAX, Diagnostic, Diagnostics, Place, Severity};
 pub use self::dump::REDACTED;
 pub use self::filters::BUILTIN_FILTERS;

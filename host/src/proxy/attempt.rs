@@ -13,7 +13,7 @@ use super::respond::deliver;
 use super::retry::grpc_status;
 use super::timer::Timer;
 use super::tunnel;
-use crate::chain::{BodyPass, Direction};
+use crate::chain::{BodyPass, Direction, Exchange};
 use crate::config::Condition;
 use crate::http::{BodyLength, Fields, Protocol, forwarding};
 use crate::http2::{self, RequestError};
@@ -29,7 +29,7 @@ use tokio::time::Instant;
 const CONTINUE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Interim responses to one request, beyond which the upstream is taken to be broken.
-const INTERIM_MAX: usize = 16;
+pub(super) const INTERIM_MAX: usize = 16;
 
 /// What was left over of a request after the head hooks.
 pub(super) struct Outgoing {
@@ -48,6 +48,8 @@ pub(super) enum Attempted {
     Stale(Stale),
     /// There is an answer, after which the request is to be repeated; so long from now.
     Again(Duration),
+    /// The same, while a second attempt is under way that may come to more.
+    GivesWay,
 }
 
 /// A connection that was closed before a byte of the answer.
@@ -88,6 +90,7 @@ pub(super) async fn over_http1(
         (&attempted, &mut *body, &mut *responder)
     {
         **keep_alive = false;
+        flow.deadline.lift();
         let upstream = (&mut connection.reader, &mut connection.writer);
         tunnel::run(flow, (down, writer), upstream, timers).await?;
     }
@@ -213,8 +216,19 @@ async fn receive(
             _ => Stale::reset(),
         }));
     };
-    if let Some(pause) = answered(flow) {
-        return Ok(Attempted::Again(pause));
+    answer(flow, protocol, (length, source), responder, timer).await
+}
+
+/// Delivers the answer whose head stands in the exchange, unless the request is to be repeated instead.
+pub(super) async fn answer(
+    flow: &Flow<'_>,
+    protocol: Protocol,
+    (length, source): (BodyLength, Source<'_>),
+    responder: &mut Responder<'_>,
+    timer: &mut Timer,
+) -> Result<Attempted, Stop> {
+    if let Some(instead) = answered(flow) {
+        return Ok(instead);
     }
     flow.upstream_time.set(Some(flow.started.elapsed()));
     let switched = {
@@ -232,9 +246,9 @@ async fn receive(
     })
 }
 
-/// The head of the answer is in the exchange: tells who wants to know. Some: the request is to be
-/// repeated after so long instead.
-fn answered(flow: &Flow<'_>) -> Option<Duration> {
+/// The head of the answer is in the exchange: tells who wants to know. Some: what becomes of the attempt
+/// in place of delivering it.
+fn answered(flow: &Flow<'_>) -> Option<Attempted> {
     if flow.lease.borrow().is_none() && flow.retries.is_none() {
         return None;
     }
@@ -243,7 +257,7 @@ fn answered(flow: &Flow<'_>) -> Option<Duration> {
     if let Some(lease) = &*flow.lease.borrow() {
         lease.answered(answer.status, grpc_status(answer));
     }
-    flow.retries.as_ref()?.after_answer(&exchange.request, answer)
+    flow.retries.as_ref()?.instead_of(&exchange.request, answer)
 }
 
 /// The final response head goes into the exchange. None: the connection was stale.
@@ -268,8 +282,13 @@ async fn answer_head<'s>(
             if responder.poll_gone(cx).is_ready() {
                 return Poll::Ready(Err(Fault::ClientGone));
             }
-            if let Poll::Ready(head) = answering.poll_head(cx, flow) {
-                return Poll::Ready(head);
+            {
+                let mut exchange = flow.exchange.borrow_mut();
+                let Exchange { request, response, .. } = &mut ***exchange;
+                let limits = &flow.route.upstream.head_limits;
+                if let Poll::Ready(head) = answering.poll_head(cx, request, response, limits) {
+                    return Poll::Ready(head);
+                }
             }
             if let Some(sent) = flow.request_sent.get() {
                 return timer

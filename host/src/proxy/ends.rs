@@ -231,7 +231,8 @@ impl Responder<'_> {
 /// client who does not take its answer.
 fn reset_reason(fault: Fault) -> Reason {
     match fault {
-        Fault::ResponseWriteTimeout | Fault::ClientGone => Reason::CANCEL,
+        // Clients of gRPC take it for DEADLINE_EXCEEDED when their own clock says the same.
+        Fault::ResponseWriteTimeout | Fault::ClientGone | Fault::DeadlineExceeded => Reason::CANCEL,
         _ => Reason::INTERNAL_ERROR,
     }
 }

@@ -1,11 +1,13 @@
 //! Takes a request upstream and brings the answer back: attempts, one after the other, until there is
 //! an answer or nothing more to be tried.
 //!
-//! `attempt` is one of them on its connection, `retry` says whether there is to be another.
+//! `attempt` is one of them on its connection, `retry` says whether there is to be another, `hedge` is
+//! two at once.
 
 use super::attempt::{Attempted, Outgoing, Stale, over_http1, over_http2};
 use super::ends::{Responder, Source};
 use super::flow::{Flow, Gathered, Stop};
+use super::hedge::{Hedge, race};
 use super::pump::Pump;
 use super::record::is_upstreams;
 use super::reply::Fault;
@@ -17,7 +19,7 @@ use crate::http::{BodyLength, Fields, Name};
 use crate::shadow::Recording;
 use crate::upstream::{Connection, Freshness, Http1, LendError, Lent, Wanted, hash};
 use std::future::poll_fn;
-use std::task::Poll;
+use std::task::{Context, Poll};
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -31,9 +33,37 @@ pub struct Timers {
 }
 
 /// Why an attempt failed, and what that is to a repetition.
-struct Failed {
-    stop: Stop,
+pub(super) struct Failed {
+    pub(super) stop: Stop,
     condition: Option<Condition>,
+}
+
+impl Failed {
+    /// No answer has begun, unless the exchange has one.
+    pub(super) fn of(flow: &Flow<'_>, stop: Stop) -> Self {
+        let condition = match stop {
+            // The answer has begun.
+            _ if flow.upstream_time.get().is_some() => None,
+            Stop::Fault(Fault::UpstreamReset | Fault::UpstreamIncomplete) => Some(Condition::Reset),
+            Stop::Fault(Fault::UpstreamResponseTimeout | Fault::UpstreamWriteTimeout) => {
+                Some(Condition::Timeout)
+            }
+            _ => None,
+        };
+        Failed { stop, condition }
+    }
+
+    /// No connection.
+    pub(super) fn to_lend(error: LendError) -> Self {
+        let condition = error.is_endpoints().then_some(Condition::Connect);
+        Failed { stop: fault_of_lend(error).into(), condition }
+    }
+
+    /// The endpoint has not begun with the request.
+    pub(super) fn refused() -> Self {
+        let condition = Some(Condition::RefusedStream);
+        Failed { stop: Fault::UpstreamReset.into(), condition }
+    }
 }
 
 /// Takes the exchange to an upstream and back. `Err`: there is no answer to forward; unless a
@@ -53,7 +83,13 @@ pub async fn forward(
     }
     let mut freshness = Freshness::Any;
     loop {
-        let attempted = attempt(flow, freshness, &mut outgoing, body, responder, timers).await;
+        let attempted = match hedge_of(flow) {
+            None => attempt(flow, freshness, &mut outgoing, body, responder, timers).await,
+            Some(hedge) => {
+                let racing = race(flow, hedge, freshness, &mut outgoing, body, responder, timers);
+                Box::pin(racing).await
+            }
+        };
         let failed = match attempted {
             Ok(Attempted::Done | Attempted::Switched) => return Ok(()),
             Ok(Attempted::Stale(Stale { reused: true, .. }))
@@ -68,6 +104,7 @@ pub async fn forward(
                 again(flow, pause, &mut outgoing, body, responder, &mut timers.request).await?;
                 continue;
             }
+            Ok(Attempted::GivesWay) => Failed::of(flow, Fault::UpstreamReset.into()),
             Ok(Attempted::Stale(Stale { condition, .. })) => {
                 Failed { stop: Fault::UpstreamReset.into(), condition: Some(condition) }
             }
@@ -82,8 +119,15 @@ pub async fn forward(
     }
 }
 
+/// When a second attempt joins one that takes too long, where the file says so.
+fn hedge_of<'f>(flow: &'f Flow<'_>) -> Option<Hedge<'f>> {
+    let retries = flow.retries.as_deref()?;
+    let after = retries.hedges_after(&flow.exchange.borrow().request)?;
+    Some(Hedge { retries, after })
+}
+
 /// Borrows a connection and sends the request on it.
-async fn attempt(
+pub(super) async fn attempt(
     flow: &Flow<'_>,
     freshness: Freshness,
     outgoing: &mut Outgoing,
@@ -96,10 +140,8 @@ async fn attempt(
     flow.lease.take();
     let tried = flow.retries.as_ref().map(|retries| &retries.tried);
     let key = upstream.hash_key.as_ref().map_or(0, |key| hash_of(flow, key));
-    let lent = upstream.lend(Wanted { freshness, key, tried }).await.map_err(|error| Failed {
-        stop: fault_of_lend(error).into(),
-        condition: error.is_endpoints().then_some(Condition::Connect),
-    })?;
+    let lent = upstream.lend(Wanted { freshness, key, tried }).await.map_err(Failed::to_lend)?;
+    flow.deadline.tell(&mut flow.exchange.borrow_mut().request.fields);
     let Lent { connection, address, reused, lease } = lent;
     flow.endpoint.set(Some(address));
     *flow.lease.borrow_mut() = lease;
@@ -107,7 +149,7 @@ async fn attempt(
         Connection::Http1(mut connection) => {
             over_http1(flow, &mut connection, outgoing, body, responder, timers).await.inspect(
                 |attempted| {
-                    if let Attempted::Done | Attempted::Again(_) = attempted {
+                    if let Attempted::Done | Attempted::Again(_) | Attempted::GivesWay = attempted {
                         keep(flow, connection);
                     }
                 },
@@ -121,7 +163,7 @@ async fn attempt(
 }
 
 /// Tells the endpoint's lease of a failure, and what a failure is to a repetition.
-fn conclude(
+pub(super) fn conclude(
     flow: &Flow<'_>,
     attempted: Result<Attempted, Stop>,
     reused: bool,
@@ -140,20 +182,12 @@ fn conclude(
         }
         Ok(attempted) => Ok(attempted),
         Err(stop) => {
-            let Stop::Fault(fault) = stop else { return Err(Failed { stop, condition: None }) };
-            if is_upstreams(fault) {
+            if let Stop::Fault(fault) = stop
+                && is_upstreams(fault)
+            {
                 failed();
             }
-            let condition = match fault {
-                // The answer has begun.
-                _ if flow.upstream_time.get().is_some() => None,
-                Fault::UpstreamReset | Fault::UpstreamIncomplete => Some(Condition::Reset),
-                Fault::UpstreamResponseTimeout | Fault::UpstreamWriteTimeout => {
-                    Some(Condition::Timeout)
-                }
-                _ => None,
-            };
-            Err(Failed { stop, condition })
+            Err(Failed::of(flow, stop))
         }
     }
 }
@@ -172,10 +206,7 @@ async fn again(
     let has_whole_body = flow.retries.as_ref().is_some_and(|retries| retries.has_whole_body());
     let until = Instant::now() + pause;
     poll_fn(|cx| {
-        let gone = responder.poll_gone(cx).is_ready()
-            || (has_whole_body && body.poll_gone(cx).is_ready())
-            || matches!(responder.poll_flush(cx), Poll::Ready(Err(_)));
-        if gone {
+        if poll_client_gone(cx, body, responder, has_whole_body).is_ready() {
             return Poll::Ready(Err(Fault::ClientGone));
         }
         timer.poll_expired(cx, until).map(Ok)
@@ -189,8 +220,22 @@ async fn again(
     Ok(())
 }
 
+/// Ready when the client has left while nothing is under way to the upstream that would notice. What
+/// waits to be sent to it is sent.
+pub(super) fn poll_client_gone(
+    cx: &mut Context<'_>,
+    body: &mut Source<'_>,
+    responder: &mut Responder<'_>,
+    has_whole_body: bool,
+) -> Poll<()> {
+    let is_gone = responder.poll_gone(cx).is_ready()
+        || (has_whole_body && body.poll_gone(cx).is_ready())
+        || matches!(responder.poll_flush(cx), Poll::Ready(Err(_)));
+    if is_gone { Poll::Ready(()) } else { Poll::Pending }
+}
+
 /// What decides on the endpoint, where a hash does.
-fn hash_of(flow: &Flow<'_>, key: &HashKey) -> u64 {
+pub(super) fn hash_of(flow: &Flow<'_>, key: &HashKey) -> u64 {
     let exchange = flow.exchange.borrow();
     let field = match key {
         HashKey::Client => None,
@@ -237,7 +282,7 @@ async fn prepare(
 }
 
 /// Keeps a connection that has nothing left to read or write.
-fn keep(flow: &Flow<'_>, connection: Box<Http1>) {
+pub(super) fn keep(flow: &Flow<'_>, connection: Box<Http1>) {
     let sent = connection.writer.queued() == 0 && !connection.writer.unfinished();
     if connection.keepable && sent && connection.reader.body_done() {
         connection.keep(flow.route.upstream);

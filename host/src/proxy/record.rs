@@ -2,6 +2,7 @@
 
 use super::flow::Flow;
 use super::reply::Fault;
+use super::retry::grpc_status;
 use super::route::{Listener, Route, Side};
 use crate::chain::{Exchange, Members, Outcome};
 use crate::rollout::arm::Ended;
@@ -153,8 +154,10 @@ fn ended(
 
 /// Did the fault keep the client from the whole of what was begun? A reply to the fault is whole.
 fn breaks_off(fault: Fault, exchange: &Exchange) -> bool {
-    exchange.response.status != fault.row().status
-        || matches!(fault, Fault::ClientGone | Fault::ResponseWriteTimeout)
+    let response = &exchange.response;
+    let replied = response.status == fault.row().status
+        || (fault.grpc_status().is_some() && fault.grpc_status() == grpc_status(response));
+    !replied || matches!(fault, Fault::ClientGone | Fault::ResponseWriteTimeout)
 }
 
 /// Is it the upstream that failed?
@@ -193,6 +196,7 @@ pub(super) fn is_upstreams(fault: Fault) -> bool {
         | Fault::Loop
         | Fault::FilterFailed
         | Fault::Overload
+        | Fault::DeadlineExceeded
         | Fault::ResponseWriteTimeout
         | Fault::ClientGone
         | Fault::Stopping => false,

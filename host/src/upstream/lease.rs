@@ -56,6 +56,10 @@ impl Lease {
 
 impl Drop for Lease {
     fn drop(&mut self) {
+        // Whoever gave up waiting has not seen how long it takes, but that it takes so long at least.
+        if !self.reported.get() {
+            self.balancer.outlasted(self.at, self.began.elapsed());
+        }
         self.balancer.member(self.at).endpoint.load.end();
     }
 }

@@ -263,6 +263,11 @@ impl Upstream {
         if allowed { Ok(counted) } else { Err(RetryRefusal::Budget) }
     }
 
+    /// Is there an endpoint in use beside these?
+    pub fn has_other(&self, tried: &[SocketAddr]) -> bool {
+        self.balancer.as_ref().is_some_and(|balancer| balancer.has_other(tried))
+    }
+
     /// The index of the worker that this view belongs to.
     pub fn worker(&self) -> usize {
         self.worker
