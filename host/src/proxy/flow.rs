@@ -353,7 +353,7 @@ impl<'a> Flow<'a> {
 }
 
 /// The fault behind a pump that stopped.
-fn fault_of(direction: Direction, error: &PumpError) -> Fault {
+pub(super) fn fault_of(direction: Direction, error: &PumpError) -> Fault {
     match (direction, error) {
         (Direction::Request, PumpError::Source(error)) => match error {
             BodyError::Truncated | BodyError::Io(_) => Fault::RequestIncomplete,

@@ -219,7 +219,7 @@ impl Won {
     /// Tells of an answer that is not looked at.
     fn report(&self) {
         if let Some(lease) = &self.lease {
-            lease.answered(self.head.status, grpc_status(&self.head));
+            lease.answered(self.head.status, grpc_status(&self.head.fields));
         }
     }
 

@@ -156,7 +156,7 @@ fn ended(
 fn breaks_off(fault: Fault, exchange: &Exchange) -> bool {
     let response = &exchange.response;
     let replied = response.status == fault.row().status
-        || (fault.grpc_status().is_some() && fault.grpc_status() == grpc_status(response));
+        || (fault.grpc_status().is_some() && fault.grpc_status() == grpc_status(&response.fields));
     !replied || matches!(fault, Fault::ClientGone | Fault::ResponseWriteTimeout)
 }
 

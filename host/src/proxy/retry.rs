@@ -143,36 +143,44 @@ impl<'u> Retries<'u> {
         self.upstream.stats.guards.hedged(result);
     }
 
+    /// Does a status of gRPC behind the head of this answer decide on a repetition, as one in it would?
+    /// Not while the request is not whole: its client may be waiting for the head.
+    pub fn awaits_status(&self, answer: &ResponseHead) -> bool {
+        let may_repeat = self.racing.get()
+            || (self.attempts.get() < self.policy.attempts && !self.sent.borrow().is_lost);
+        answer.status == 200
+            && may_repeat
+            && self.policy.on.iter().any(|it| matches!(it, Condition::Grpc(_)))
+            && self.has_whole_body()
+            && grpc_status(&answer.fields).is_none()
+    }
+
     /// What becomes of an attempt with this answer, whose body has not been touched, if it is not to be
-    /// delivered.
+    /// delivered. `grpc`: its status of gRPC, where no message came before it.
     pub(super) fn instead_of(
         &self,
         request: &RequestHead,
         answer: &ResponseHead,
+        grpc: Option<u8>,
     ) -> Option<Attempted> {
+        let condition = self.condition_of(answer.status, grpc)?;
         if self.racing.get() {
             // The other attempt is there already, and was paid for.
-            return self.is_reason(request, answer).then_some(Attempted::GivesWay);
+            return self.is_safe(condition, &request.method).then_some(Attempted::GivesWay);
         }
-        self.after_answer(request, answer).map(Attempted::Again)
+        let pause = self.after(condition, &request.method, retry_after(&answer.fields));
+        pause.map(Attempted::Again)
     }
 
     /// Is an answer one that the request may be repeated after, as far as the file goes?
     pub(super) fn is_reason(&self, request: &RequestHead, answer: &ResponseHead) -> bool {
-        self.condition_of(answer).is_some_and(|it| self.is_safe(it, &request.method))
+        let condition = self.condition_of(answer.status, grpc_status(&answer.fields));
+        condition.is_some_and(|it| self.is_safe(it, &request.method))
     }
 
-    fn condition_of(&self, answer: &ResponseHead) -> Option<Condition> {
-        let conditions = [Condition::Status(answer.status)]
-            .into_iter()
-            .chain(grpc_status(answer).map(Condition::Grpc));
+    fn condition_of(&self, status: u16, grpc: Option<u8>) -> Option<Condition> {
+        let conditions = [Condition::Status(status)].into_iter().chain(grpc.map(Condition::Grpc));
         conditions.into_iter().find(|it| self.policy.on.contains(it))
-    }
-
-    /// May the request be repeated after this answer? After so long.
-    fn after_answer(&self, request: &RequestHead, answer: &ResponseHead) -> Option<Duration> {
-        let condition = self.condition_of(answer)?;
-        self.after(condition, &request.method, retry_after(&answer.fields))
     }
 
     /// May it be repeated after a failure? After so long.
@@ -252,9 +260,9 @@ pub fn is_idempotent(method: &Method) -> bool {
     )
 }
 
-/// The status of gRPC in a head, which is there when there is no message before it.
-pub fn grpc_status(answer: &ResponseHead) -> Option<u8> {
-    let value = answer.fields.get(Name::known("grpc-status"))?;
+/// The status of gRPC in a head, where it is when there is no message before it, or in trailers.
+pub fn grpc_status(fields: &Fields) -> Option<u8> {
+    let value = fields.get(Name::known("grpc-status"))?;
     std::str::from_utf8(value).ok()?.parse().ok()
 }
 
