@@ -26,6 +26,7 @@ mod languages;
 mod layers;
 mod limits;
 mod malformed;
+mod mesh;
 mod mirror;
 mod outlier;
 mod overload;
