@@ -73,6 +73,7 @@ async def main():
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     connections = await all_of(open_one, range(COUNT))
+    await connections[0].send("forget")
     print("opened", flush=True)
     await told()
     await all_of(exchange, connections)

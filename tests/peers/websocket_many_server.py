@@ -1,5 +1,5 @@
 """A WebSocket echo by `websockets` for many connections at once. `close CODE REASON` makes it close with
-that code; `report` is answered with the codes that clients have closed with, and how many each."""
+that code; `report` is answered with the codes that clients have closed with, and how many each, since `forget`."""
 
 import asyncio
 import collections
@@ -15,7 +15,9 @@ async def echo(connection):
     try:
         while True:
             message = await connection.recv()
-            if message == "report":
+            if message == "forget":
+                codes.clear()
+            elif message == "report":
                 await connection.send(json.dumps(codes))
             elif isinstance(message, str) and message.startswith("close "):
                 _, code, reason = message.split(" ", 2)

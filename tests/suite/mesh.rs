@@ -91,7 +91,7 @@ async fn deadlines_and_cancellations_reach_the_server() {
         is_cancelled(&server, name, before + 1).await;
     }
     // The sidecar's own limit is what the server is told, and what ends the call.
-    let listener = "deadline = { max = \"1s\" }";
+    let listener = "deadline = { max = \"2s\" }";
     let short = mesh.towards(&inner, "h2").listener(listener).start().await;
     call(&python, &short, &["cut"]).await;
     is_cancelled(&server, "slow", 2).await;
@@ -99,10 +99,10 @@ async fn deadlines_and_cancellations_reach_the_server() {
     let told = lines.iter().filter_map(|line| line.strip_prefix("remaining ")?.trim().parse().ok());
     let told: Vec<f64> = told.collect();
     assert_eq!(told.len(), 2);
-    // Of two seconds and of one; the clocks of gRPC and of Python are not quite the same.
-    assert!((0.0..2.5).contains(&told[0]) && (0.0..1.5).contains(&told[1]), "{told:?}");
-    let exceeded = ["result=\"exceeded\""];
-    assert_eq!(short.metric("pillion_request_deadlines_total", &exceeded).await, 1.0);
+    // Of four seconds and of two; the clocks of gRPC and of Python are not quite the same.
+    assert!((0.0..4.5).contains(&told[0]) && (0.0..2.5).contains(&told[1]), "{told:?}");
+    let shortened = ["result=\"shortened\""];
+    assert_eq!(short.metric("pillion_request_deadlines_total", &shortened).await, 1.0);
 }
 
 #[tokio::test]
@@ -127,7 +127,9 @@ async fn calls_that_fail_are_repeated_as_far_as_attempts_and_budget_go() {
 const SOCKETS: usize = 1_000;
 /// What a connection may cost a sidecar at most, resident: a TLS session, what waits to be written, and
 /// what the allocator keeps of it. It was 14 when it was measured.
-const SOCKET_KIB_MAX: u64 = 64;
+const SOCKET_KIB_MAX: u64 = 32;
+/// What the exchange may cost beside that: buffers of those that are busy at one time.
+const EXCHANGE_KIB_MAX: u64 = 16 * 1024;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_thousand_websockets_are_open_at_once_and_leave_nothing_behind() {
@@ -140,27 +142,11 @@ async fn a_thousand_websockets_are_open_at_once_and_leave_nothing_behind() {
     let inner = setup.start().await;
     let setup = mesh.towards(&inner, "http1").runtime("connections_max = 2000");
     let outer = setup.start().await;
-    let before = [&outer, &inner].map(|it| (resident_kib(it.id()), descriptors(it.id())));
-
-    let mut client = Many::start(&python, &outer);
-    client.says("opened").await;
-    let all = SOCKETS as f64;
-    for sidecar in [&outer, &inner] {
-        assert_eq!(sidecar.metric("pillion_requests_active", &[]).await, all);
-        assert_eq!(sidecar.metric("pillion_downstream_connections", &[]).await, all);
-        assert_eq!(sidecar.metric("pillion_upstream_connections", &[]).await, all);
-    }
-    client.goes_on();
-    client.says("exchanged").await;
-    for (sidecar, (resident, _)) in [&outer, &inner].into_iter().zip(before) {
-        let grown = resident_kib(sidecar.id()).saturating_sub(resident);
-        assert!(grown < SOCKETS as u64 * SOCKET_KIB_MAX, "{grown} KiB for {SOCKETS} connections");
-    }
-    client.goes_on();
-    client.says("closed").await;
-    for (sidecar, (_, open)) in [&outer, &inner].into_iter().zip(before) {
-        sidecar.metric_is("pillion_downstream_connections", &[], |now| now == 0.0).await;
-        sidecar.metric_is("pillion_upstream_connections", &[], |now| now == 0.0).await;
+    // What a process opens once and keeps is there after the first ones.
+    Many::start(&python, &outer, 20).all(&[&outer, &inner]).await;
+    let before = [&outer, &inner].map(|it| descriptors(it.id()));
+    Many::start(&python, &outer, SOCKETS).all(&[&outer, &inner]).await;
+    for (sidecar, open) in [&outer, &inner].into_iter().zip(before) {
         until("the descriptors to be where they were", async || {
             (descriptors(sidecar.id()) <= open).then_some(())
         })
@@ -171,22 +157,49 @@ async fn a_thousand_websockets_are_open_at_once_and_leave_nothing_behind() {
 
 /// The client of many connections.
 struct Many {
+    count: usize,
     process: Running,
     output: Log,
     log: Log,
 }
 
 impl Many {
-    fn start(python: &PathBuf, sidecar: &Sidecar) -> Many {
+    fn start(python: &PathBuf, sidecar: &Sidecar, count: usize) -> Many {
         let mut command = Command::new(python);
         command.arg(repository().join("tests/peers/websocket_many_client.py"));
-        command.arg(sidecar.address().to_string()).arg(SOCKETS.to_string());
+        command.arg(sidecar.address().to_string()).arg(count.to_string());
         command.env("no_proxy", "*").stdin(Stdio::piped());
         command.stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut process = Running::new(command.spawn().expect("python can be started"));
         let output = Log::capture(process.child().stdout.take().expect("it was asked for"));
         let log = Log::capture(process.child().stderr.take().expect("it was asked for"));
-        Many { process, output, log }
+        Many { count, process, output, log }
+    }
+
+    /// All of it, through these sidecars.
+    async fn all(mut self, sidecars: &[&Sidecar]) {
+        let before: Vec<u64> = sidecars.iter().map(|it| resident_kib(it.id())).collect();
+        self.says("opened").await;
+        let count = self.count as f64;
+        for sidecar in sidecars {
+            assert_eq!(sidecar.metric("pillion_requests_active", &[]).await, count);
+            assert_eq!(sidecar.metric("pillion_downstream_connections", &[]).await, count);
+            assert_eq!(sidecar.metric("pillion_upstream_connections", &[]).await, count);
+        }
+        self.goes_on();
+        self.says("exchanged").await;
+        for (sidecar, before) in sidecars.iter().zip(before) {
+            let grown = resident_kib(sidecar.id()).saturating_sub(before);
+            let allowed = self.count as u64 * SOCKET_KIB_MAX + EXCHANGE_KIB_MAX;
+            assert!(grown < allowed, "{grown} KiB for {count} connections");
+        }
+        self.goes_on();
+        self.says("closed").await;
+        for sidecar in sidecars {
+            for name in ["pillion_downstream_connections", "pillion_upstream_connections"] {
+                sidecar.metric_is(name, &[], |now| now == 0.0).await;
+            }
+        }
     }
 
     /// Waits until it has come so far; a client that ends before has failed.

@@ -348,8 +348,15 @@ async fn a_head_of_grpc_is_not_kept_from_a_client_that_waits_for_it() {
         async move {
             let (mut sender, body) = streamed();
             tokio::spawn(async move {
+                let fails = request.uri().path().ends_with("/Fail");
                 go.notified().await;
-                sender.send_data("late".into()).await.expect("it is read");
+                if fails {
+                    let mut trailers = HeaderMap::new();
+                    trailers.insert("grpc-status", HeaderValue::from_static("14"));
+                    sender.send_trailers(trailers).await.expect("it is read");
+                } else {
+                    sender.send_data("late".into()).await.expect("it is read");
+                }
                 let _ = request.into_body().collect().await;
                 gone.notify_one();
             });
@@ -361,10 +368,10 @@ async fn a_head_of_grpc_is_not_kept_from_a_client_that_waits_for_it() {
     let sidecar = setup.upstream(&retry("on = [\"grpc:unavailable\"]")).start().await;
     let mut client = sidecar.connect(Protocol::Http2).await;
     // A call that is whole, and one that goes on when its client has seen the head.
-    for is_whole in [true, false] {
+    for (method, is_whole) in [("Watch", true), ("Watch", false), ("Fail", true), ("Fail", false)] {
         let (sending, body) = streamed();
         let body = if is_whole { full("call") } else { body };
-        let request = client.request(Method::POST, "/pkg.Service/Watch");
+        let request = client.request(Method::POST, &format!("/pkg.Service/{method}"));
         let request = request.header("content-type", "application/grpc").body(body);
         let answer = client.send(request.expect("the request is valid")).await;
         let answer = answer.expect("a head without a message");
@@ -372,9 +379,16 @@ async fn a_head_of_grpc_is_not_kept_from_a_client_that_waits_for_it() {
         go.notify_one();
         drop(sending);
         let body = answer.into_body().collect().await.expect("a whole answer");
-        assert_eq!(body.to_bytes(), "late");
+        let status = body.trailers().and_then(|it| it.get("grpc-status")).cloned();
+        let text = body.to_bytes();
+        match method {
+            "Watch" => assert_eq!((&*text, status), (&b"late"[..], None)),
+            // Too late for a repetition: the client has seen the head.
+            _ => assert_eq!((&*text, status.expect("a status")), (&b""[..], "14".parse().unwrap())),
+        }
         gone.notified().await;
     }
+    assert_eq!(sidecar.metric("pillion_upstream_retries_total", &[]).await, 0.0);
 }
 
 #[tokio::test]

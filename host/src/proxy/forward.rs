@@ -168,24 +168,20 @@ pub(super) fn conclude(
     attempted: Result<Attempted, Stop>,
     reused: bool,
 ) -> Result<Attempted, Failed> {
-    let failed = || {
-        if let Some(lease) = &*flow.lease.borrow() {
-            lease.failed();
-        }
-    };
+    let lease = flow.lease.borrow();
     match attempted {
         Ok(Attempted::Stale(stale)) => {
-            if !reused {
-                failed();
+            if let Some(lease) = &*lease {
+                if reused { lease.disregard() } else { lease.failed() }
             }
             Ok(Attempted::Stale(Stale { reused, ..stale }))
         }
         Ok(attempted) => Ok(attempted),
         Err(stop) => {
-            if let Stop::Fault(fault) = stop
-                && is_upstreams(fault)
+            if let (Stop::Fault(fault), Some(lease)) = (&stop, &*lease)
+                && is_upstreams(*fault)
             {
-                failed();
+                lease.failed();
             }
             Err(Failed::of(flow, stop))
         }

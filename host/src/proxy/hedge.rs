@@ -287,9 +287,8 @@ async fn attempt_second(
     match answered {
         Ok((length, carrier)) => Ok(Box::new(Won { address, lease, head, length, carrier })),
         Err(failed) => {
-            // A kept connection that was closed says nothing of its endpoint.
-            if let Some(lease) = lease.filter(|_| !reused) {
-                lease.failed();
+            if let Some(lease) = lease {
+                if reused { lease.disregard() } else { lease.failed() }
             }
             Err(failed)
         }

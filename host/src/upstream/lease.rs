@@ -47,6 +47,11 @@ impl Lease {
         self.report(Answered::Gateway, self.began.elapsed().max(self.penalty));
     }
 
+    /// A kept connection was closed under the attempt, which says nothing of the endpoint.
+    pub fn disregard(&self) {
+        self.reported.set(true);
+    }
+
     fn report(&self, answered: Answered, time: Duration) {
         if !self.reported.replace(true) {
             self.balancer.record(self.at, answered, time);
