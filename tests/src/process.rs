@@ -80,6 +80,18 @@ pub fn descriptors(pid: u32) -> usize {
     entries(pid, "fd")
 }
 
+/// Lets this process, and those it starts from now on, have as many descriptors open as it may; so many.
+///
+/// # Panics
+/// Never: the soft limit may be as high as the hard one.
+pub fn raise_descriptors() -> usize {
+    use rustix::process::{Resource, getrlimit, setrlimit};
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    setrlimit(Resource::Nofile, limit).expect("the hard limit is not raised");
+    limit.current.map_or(usize::MAX, |most| usize::try_from(most).unwrap_or(usize::MAX))
+}
+
 /// Threads of the process.
 pub fn threads(pid: u32) -> usize {
     entries(pid, "task")

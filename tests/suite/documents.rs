@@ -12,6 +12,7 @@ fn every_limit_is_documented_with_its_default() {
     walk(&pillion::config::schema(), "", &mut |path, default| {
         let bounded = [
             "listener.limits.",
+            "listener.deadline.",
             "listener.overload.",
             "listener.pass.",
             "listener.route.mirror.",

@@ -1,7 +1,8 @@
 //! Requests that are repeated: after what, where, how often, and never where it could do harm.
 
-use http::{Method, Response, StatusCode};
+use http::{HeaderMap, HeaderValue, Method, Response, StatusCode};
 use pillion_tests::client::{empty, full};
+use pillion_tests::origin::streamed;
 use pillion_tests::{BodyExt, Client, Origin, Protocol, Sidecar};
 use std::sync::{Arc, Mutex};
 use tokio::sync::Notify;
@@ -284,6 +285,110 @@ async fn a_status_of_grpc_is_a_reason_when_no_message_came_before_it() {
     assert!(unavailable.requests() > 0);
     let cause = ["cause=\"grpc\""];
     assert!(sidecar.metric("pillion_upstream_retries_total", &cause).await > 0.0);
+}
+
+/// Answers calls of gRPC with a head, `messages`, and a status in trailers.
+async fn grpc_behind(messages: &'static [&'static str], status: &'static str) -> Origin {
+    Origin::serve(move |request| async move {
+        let _ = request.into_body().collect().await;
+        let (mut sender, body) = streamed();
+        tokio::spawn(async move {
+            for message in messages {
+                sender.send_data((*message).into()).await.expect("it is read");
+            }
+            let mut trailers = HeaderMap::new();
+            trailers.insert("grpc-status", HeaderValue::from_static(status));
+            trailers.insert("grpc-message", HeaderValue::from_static("why"));
+            sender.send_trailers(trailers).await.expect("it is read");
+        });
+        let mut answer = Response::new(body);
+        let fields = answer.headers_mut();
+        fields.insert("content-type", HeaderValue::from_static("application/grpc"));
+        answer
+    })
+    .await
+}
+
+#[tokio::test]
+async fn a_status_of_grpc_behind_a_head_is_a_reason_too_when_no_message_came_before_it() {
+    let cases: [(&[&str], &str, usize, &str); 5] = [
+        (&[], "on = [\"grpc:unavailable\"]", 2, ""),
+        (&[], "on = [\"grpc:unavailable\"], attempts = 4", 4, ""),
+        (&[], "on = [\"grpc:internal\"]", 1, ""),
+        (&[], "on = [\"503\", \"reset\"]", 1, ""),
+        (&["one", "two"], "on = [\"grpc:unavailable\"]", 1, "onetwo"),
+    ];
+    for (messages, keys, requests, text) in cases {
+        let keys = if keys.contains("attempts") {
+            keys.to_owned()
+        } else {
+            format!("{keys}, attempts = 2")
+        };
+        let origin = grpc_behind(messages, "14").await;
+        let setup = Sidecar::new().origin(&origin).h2c().upstream(&retry(&keys));
+        let sidecar = setup.start().await;
+        let mut client = sidecar.connect(Protocol::Http2).await;
+        let request = client.request(Method::POST, "/pkg.Service/Call");
+        let request = request.header("content-type", "application/grpc").body(full("call"));
+        let reply = client.fetch(request.expect("the request is valid")).await;
+        // What is passed on is whole: head, messages and trailers.
+        assert_eq!((reply.status, &*reply.text()), (200, text), "{keys}");
+        assert_eq!(reply.trailers.get("grpc-status").expect("a status"), "14", "{keys}");
+        assert_eq!(reply.trailers.get("grpc-message").expect("a reason"), "why", "{keys}");
+        assert_eq!(origin.requests(), requests, "{keys}");
+    }
+}
+
+#[tokio::test]
+async fn a_head_of_grpc_is_not_kept_from_a_client_that_waits_for_it() {
+    let (go, gone) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+    let shared = (go.clone(), gone.clone());
+    let origin = Origin::serve(move |request| {
+        let (go, gone) = shared.clone();
+        async move {
+            let (mut sender, body) = streamed();
+            tokio::spawn(async move {
+                let fails = request.uri().path().ends_with("/Fail");
+                go.notified().await;
+                if fails {
+                    let mut trailers = HeaderMap::new();
+                    trailers.insert("grpc-status", HeaderValue::from_static("14"));
+                    sender.send_trailers(trailers).await.expect("it is read");
+                } else {
+                    sender.send_data("late".into()).await.expect("it is read");
+                }
+                let _ = request.into_body().collect().await;
+                gone.notify_one();
+            });
+            Response::new(body)
+        }
+    })
+    .await;
+    let setup = Sidecar::new().origin(&origin).h2c();
+    let sidecar = setup.upstream(&retry("on = [\"grpc:unavailable\"]")).start().await;
+    let mut client = sidecar.connect(Protocol::Http2).await;
+    // A call that is whole, and one that goes on when its client has seen the head.
+    for (method, is_whole) in [("Watch", true), ("Watch", false), ("Fail", true), ("Fail", false)] {
+        let (sending, body) = streamed();
+        let body = if is_whole { full("call") } else { body };
+        let request = client.request(Method::POST, &format!("/pkg.Service/{method}"));
+        let request = request.header("content-type", "application/grpc").body(body);
+        let answer = client.send(request.expect("the request is valid")).await;
+        let answer = answer.expect("a head without a message");
+        assert_eq!(answer.status(), 200);
+        go.notify_one();
+        drop(sending);
+        let body = answer.into_body().collect().await.expect("a whole answer");
+        let status = body.trailers().and_then(|it| it.get("grpc-status")).cloned();
+        let text = body.to_bytes();
+        match method {
+            "Watch" => assert_eq!((&*text, status), (&b"late"[..], None)),
+            // Too late for a repetition: the client has seen the head.
+            _ => assert_eq!((&*text, status.expect("a status")), (&b""[..], "14".parse().unwrap())),
+        }
+        gone.notified().await;
+    }
+    assert_eq!(sidecar.metric("pillion_upstream_retries_total", &[]).await, 0.0);
 }
 
 #[tokio::test]

@@ -14,8 +14,8 @@ use tokio::net::{TcpListener, TcpStream};
 
 /// Name of the endpoint in its certificate.
 const NAME: &str = "app.test";
-const APP: &str = "spiffe://example.test/ns/shop/sa/app";
-const WEB: &str = "spiffe://example.test/ns/shop/sa/web";
+pub(crate) const APP: &str = "spiffe://example.test/ns/shop/sa/app";
+pub(crate) const WEB: &str = "spiffe://example.test/ns/shop/sa/web";
 
 /// A sidecar whose upstream speaks TLS and believes `authority`.
 fn to(address: SocketAddr, authority: &Authority, keys: &str) -> Setup {
@@ -268,7 +268,7 @@ async fn tap(address: SocketAddr) -> (SocketAddr, Arc<Mutex<Vec<u8>>>) {
 }
 
 /// A sidecar that stands before `app` in the mesh, and lets only [`WEB`] in.
-fn inbound(authority: &Authority, app: &Issued) -> Setup {
+pub(crate) fn inbound(authority: &Authority, app: &Issued) -> Setup {
     let table = "[listener.tls]\ncertificates = [{ certificate = \"app.crt\", key = \"app.key\" }]\n\
                  client_auth = \"required\"\nclient_ca = \"ca.crt\"\n";
     Sidecar::new()
@@ -279,7 +279,12 @@ fn inbound(authority: &Authority, app: &Issued) -> Setup {
 }
 
 /// A sidecar that [`WEB`] reaches the one at `address` through.
-fn outbound(authority: &Authority, web: &Issued, address: SocketAddr, protocol: &str) -> Setup {
+pub(crate) fn outbound(
+    authority: &Authority,
+    web: &Issued,
+    address: SocketAddr,
+    protocol: &str,
+) -> Setup {
     let keys = format!("verify_sans = [\"{APP}\"], certificate = \"web.crt\", key = \"web.key\"");
     to(address, authority, &keys)
         .upstream(&format!("protocol = \"{protocol}\""))

@@ -13,6 +13,7 @@ use std::sync::Arc;
 use ipnet::IpNet;
 
 use super::admin;
+use super::deadline;
 use super::dns;
 use super::dump::Secrets;
 use super::endpoint::{self, Endpoint};
@@ -211,6 +212,7 @@ fn read_listener(
     let limits = ListenerLimits::read(&limits_table);
     check_listener_limits(&limits_table, &limits);
     let (overload, pass) = (overload::read(table), pass::read(table));
+    let deadline = deadline::read(table);
 
     let listener_name = name.map(|name| name.value);
     let route_tables = table.tables("route");
@@ -230,8 +232,17 @@ fn read_listener(
     let complete = routes.len() == route_tables.len();
     let name: Arc<str> = listener_name?.into();
     let address = address?;
-    let listener = Listener { name, address, trusted_proxies, tls, limits, overload, pass, routes };
-    complete.then_some(listener)
+    complete.then_some(Listener {
+        name,
+        address,
+        trusted_proxies,
+        tls,
+        limits,
+        overload,
+        deadline,
+        pass,
+        routes,
+    })
 }
 
 fn check_listener_limits(table: &TableReader<'_, '_>, limits: &ListenerLimits) {

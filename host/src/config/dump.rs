@@ -11,6 +11,7 @@ use std::sync::Arc;
 use http::HeaderName;
 use serde_json::{Map, Value, json};
 
+use super::deadline;
 use super::dns;
 use super::mirror;
 use super::model::{
@@ -142,7 +143,8 @@ fn dump_access_log(access_log: &AccessLog) -> Value {
 }
 
 fn dump_listener(config: &Config, listener: &Listener) -> Value {
-    let Listener { name, address, trusted_proxies, tls, limits, overload, pass, routes } = listener;
+    let Listener { name, address, trusted_proxies, tls, limits, .. } = listener;
+    let Listener { overload, deadline, pass, routes, .. } = listener;
     let trusted: Vec<String> = trusted_proxies.iter().map(ToString::to_string).collect();
     let routes: Vec<Value> = routes.iter().map(|route| dump_route(config, route)).collect();
     let mut value = json!({
@@ -150,6 +152,7 @@ fn dump_listener(config: &Config, listener: &Listener) -> Value {
         "address": address.to_string(),
         "trusted_proxies": trusted,
         "limits": limits.dump(),
+        "deadline": deadline::dump(deadline),
         "route": routes,
     });
     if let Some(tls) = tls {

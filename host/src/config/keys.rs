@@ -9,6 +9,7 @@ use self::filter::FILTER;
 pub(super) use self::filter::GRANTS;
 #[cfg(test)]
 pub(super) use self::filter::RATE_LIMIT;
+use super::deadline::DEADLINE;
 use super::dns::DNS;
 use super::limits::{
     CHAIN_FILTERS_MAX, CONNECTIONS, CompileLimits, DRAIN_TIMEOUT, ENDPOINTS_MAX, FILTERS_MAX,
@@ -264,6 +265,12 @@ const LISTENER: Table = Table {
             Optional,
             Kind::Table(&OVERLOAD),
             "How many requests may be under way at once. Without it: as many as come.",
+        ),
+        key(
+            "deadline",
+            Optional,
+            Kind::Table(&DEADLINE),
+            "Which requests say how much time they have.",
         ),
         key(
             "pass",

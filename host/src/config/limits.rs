@@ -437,6 +437,9 @@ pub(super) const ATTEMPTS: Limit = Limit { unit: Unit::Count, default: Some(3), 
 /// The range of `per_try_timeout`.
 pub(super) const PER_TRY_TIMEOUT: Limit =
     Limit { unit: Unit::Duration, default: None, min: ms(1), max: h(1) };
+/// The range of `after` of `hedge`.
+pub(super) const HEDGE_AFTER: Limit =
+    Limit { unit: Unit::Duration, default: None, min: ms(1), max: h(1) };
 /// The range of `replay_buffer`.
 pub(super) const REPLAY_BUFFER: Limit =
     Limit { unit: Unit::Size, default: Some(kib(64)), min: 0, max: mib(16) };

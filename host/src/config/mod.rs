@@ -12,6 +12,7 @@ mod admin;
 mod candidate;
 mod change;
 mod check;
+mod deadline;
 mod diagnostic;
 mod dns;
 mod dump;
@@ -49,6 +50,7 @@ use toml::de::DeTable;
 
 pub use self::candidate::{Candidate, Difference};
 pub use self::change::apply;
+pub use self::deadline::Deadline;
 pub use self::diagnostic::{DIAGNOSTICS_MAX, Diagnostic, Diagnostics, Place, Severity};
 pub use self::dns::Dns;
 pub use self::dump::REDACTED;

@@ -18,6 +18,7 @@ use ipnet::IpNet;
 pub use self::filter::{
     FailPolicy, Filter, FilterSource, Grants, Isolation, RateLimitGrant, Upload,
 };
+use super::deadline::Deadline;
 use super::dns::Dns;
 use super::dump::Secrets;
 use super::endpoint::Endpoint;
@@ -178,6 +179,8 @@ pub struct Listener {
     pub limits: ListenerLimits,
     /// Requests under way at once; none: as many as come.
     pub overload: Option<Overload>,
+    /// Which requests say how much time they have.
+    pub deadline: Deadline,
     /// What becomes of requests for hosts that no route names; none: 404.
     pub pass: Option<Pass>,
     /// In file order; the first that matches takes the request. At least one.

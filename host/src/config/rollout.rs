@@ -23,7 +23,11 @@ pub(super) fn read(table: &TableReader<'_, '_>) -> Rollout {
         ignored_headers: read_ignored_headers(table),
     };
     let state_dir = table.text("state_dir").and_then(|text| check::read_path(table, &text));
-    Rollout { plan, state_dir, version_header: read_version_header(table) }
+    Rollout {
+        plan,
+        state_dir,
+        version_header: read_own_header(table, "version_header", "x-filter-versions"),
+    }
 }
 
 /// The steps; those of the default plan where they are not given, or are not usable.
@@ -71,12 +75,17 @@ fn read_ignored_headers(table: &TableReader<'_, '_>) -> Vec<HeaderName> {
     texts.iter().filter_map(|text| read_header_name(table, text)).collect()
 }
 
-fn read_version_header(table: &TableReader<'_, '_>) -> Option<HeaderName> {
-    let text = table.text("version_header")?;
+/// The name of a field in `key`, which is none of the host's own.
+pub(super) fn read_own_header(
+    table: &TableReader<'_, '_>,
+    key: &str,
+    example: &str,
+) -> Option<HeaderName> {
+    let text = table.text(key)?;
     let name = read_header_name(table, &text)?;
     if Name::parse(name.as_str().as_bytes()).is_ok_and(is_host_owned) {
         let message = format!("`{}` belongs to the connection", text.shown());
-        let help = "choose a name of your own, as in `x-filter-versions`";
+        let help = format!("choose a name of your own, as in `{example}`");
         table.context.error(text.span, message, help);
         return None;
     }

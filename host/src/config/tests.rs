@@ -157,11 +157,12 @@ fn limits() -> Vec<(String, Limit, String, String)> {
     let end = format!("\nroute = [{{ upstream = \"app\" }}]\n{APP}");
     let filter = "[filter.a]\nsource = \"./a.wasm\"\n";
     let upstream = |table: &str| format!("{}\n[upstream.app{table}]\n", with(""));
-    let places: [(&Table, String, String); 15] = [
+    let places: [(&Table, String, String); 17] = [
         (&DnsLimits::TABLE, "[dns.limits]\n".to_owned(), with("")),
         (&JudgeLimits::TABLE, "[rollout.judge]\n".to_owned(), with("")),
         (&keys::RUNTIME, "[runtime]\n".to_owned(), with("")),
         (&CompileLimits::TABLE, "[runtime.compile]\n".to_owned(), with("")),
+        (&deadline::DEADLINE, format!("{listener}deadline."), end.clone()),
         (&ListenerLimits::TABLE, format!("{listener}limits."), end),
         (&UpstreamLimits::TABLE, upstream(".limits"), String::new()),
         (&keys::UPSTREAM, with(""), String::new()),
@@ -169,6 +170,7 @@ fn limits() -> Vec<(String, Limit, String, String)> {
         (&upstream::keys::RETRY, upstream(".retry"), String::new()),
         (&Backoff::TABLE, upstream(".retry.backoff"), String::new()),
         (&RetryBudget::TABLE, upstream(".retry.budget"), String::new()),
+        (&upstream::keys::HEDGE, upstream(".retry.hedge"), String::new()),
         (&upstream::keys::HEALTH, upstream(".health"), String::new()),
         (&FilterLimits::TABLE, format!("{filter}limits."), with("")),
         (&KvGrant::TABLE, format!("{filter}grants.kv."), with("")),

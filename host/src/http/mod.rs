@@ -8,6 +8,7 @@ pub mod fields;
 pub mod forwarding;
 pub mod head;
 pub mod peer;
+pub mod timeout;
 
 pub use body::{BodyError, Frame};
 pub use fields::{Fields, Name};

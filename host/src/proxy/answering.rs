@@ -3,10 +3,9 @@
 //! Knows nothing of repetitions; it tells what a connection that broke says of the request.
 
 use super::ends::Source;
-use super::flow::Flow;
 use super::reply::Fault;
 use crate::http::{BodyLength, RequestHead, ResponseHead};
-use crate::http1::{self, ReadError, Reader};
+use crate::http1::{self, HeadLimits, ReadError, Reader};
 use crate::http2::{self, RequestError};
 use crate::io::tls::is_alert;
 use std::task::{Context, Poll, ready};
@@ -27,20 +26,18 @@ impl Answering<'_> {
     pub(super) fn poll_head(
         &mut self,
         cx: &mut Context<'_>,
-        flow: &Flow<'_>,
+        request: &RequestHead,
+        head: &mut ResponseHead,
+        limits: &HeadLimits,
     ) -> Poll<Result<Head, Fault>> {
-        let mut exchange = flow.exchange.borrow_mut();
-        let exchange = &mut ***exchange;
-        let (method, head) = (&exchange.request.method, &mut exchange.response);
         match self {
             Answering::Http1 { reader, keepable } => {
-                let limits = &flow.route.upstream.head_limits;
-                match ready!(reader.poll_response_head(cx, method, head, limits)) {
+                match ready!(reader.poll_response_head(cx, &request.method, head, limits)) {
                     Ok(_) if (100..=199).contains(&head.status) && head.status != 101 => {
                         Poll::Ready(Ok(Head::Interim))
                     }
                     Ok(framing) => {
-                        if head.status == 101 && !switches_as_asked(&exchange.request, head) {
+                        if head.status == 101 && !switches_as_asked(request, head) {
                             return Poll::Ready(Err(Fault::UpgradeFailed));
                         }
                         **keepable = framing.keep_alive;

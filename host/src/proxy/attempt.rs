@@ -4,8 +4,8 @@
 //! Knows neither how the connection came about nor what becomes of a failure: `forward` does.
 
 use super::answering::{Answering, Head, fault_of_request};
-use super::ends::{Responder, Sink, Source};
-use super::flow::{Flow, Gathered, Stop};
+use super::ends::{Begun, Responder, Sink, Source};
+use super::flow::{Flow, Gathered, Stop, fault_of};
 use super::forward::Timers;
 use super::pump::Pump;
 use super::reply::Fault;
@@ -13,9 +13,9 @@ use super::respond::deliver;
 use super::retry::grpc_status;
 use super::timer::Timer;
 use super::tunnel;
-use crate::chain::{BodyPass, Direction};
+use crate::chain::{BodyPass, Direction, Exchange};
 use crate::config::Condition;
-use crate::http::{BodyLength, Fields, Protocol, forwarding};
+use crate::http::{BodyLength, Fields, Frame, Protocol, forwarding};
 use crate::http2::{self, RequestError};
 use crate::upstream::Http1;
 use std::future::{Future, poll_fn};
@@ -29,7 +29,11 @@ use tokio::time::Instant;
 const CONTINUE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Interim responses to one request, beyond which the upstream is taken to be broken.
-const INTERIM_MAX: usize = 16;
+pub(super) const INTERIM_MAX: usize = 16;
+
+/// How long the head of an answer of gRPC is kept back for what comes behind it, where a status there
+/// decides on a repetition.
+const STATUS_TIMEOUT: Duration = Duration::from_millis(100);
 
 /// What was left over of a request after the head hooks.
 pub(super) struct Outgoing {
@@ -48,6 +52,8 @@ pub(super) enum Attempted {
     Stale(Stale),
     /// There is an answer, after which the request is to be repeated; so long from now.
     Again(Duration),
+    /// The same, while a second attempt is under way that may come to more.
+    GivesWay,
 }
 
 /// A connection that was closed before a byte of the answer.
@@ -88,6 +94,7 @@ pub(super) async fn over_http1(
         (&attempted, &mut *body, &mut *responder)
     {
         **keep_alive = false;
+        flow.deadline.lift();
         let upstream = (&mut connection.reader, &mut connection.writer);
         tunnel::run(flow, (down, writer), upstream, timers).await?;
     }
@@ -213,8 +220,24 @@ async fn receive(
             _ => Stale::reset(),
         }));
     };
-    if let Some(pause) = answered(flow) {
-        return Ok(Attempted::Again(pause));
+    answer(flow, protocol, (length, source), responder, timer).await
+}
+
+/// Delivers the answer whose head stands in the exchange, unless the request is to be repeated instead.
+pub(super) async fn answer(
+    flow: &Flow<'_>,
+    protocol: Protocol,
+    (length, source): (BodyLength, Source<'_>),
+    responder: &mut Responder<'_>,
+    timer: &mut Timer,
+) -> Result<Attempted, Stop> {
+    let (source, grpc) = if flow.long_lived && flow.retries.is_some() {
+        look_ahead(flow, source, responder, timer).await?
+    } else {
+        (source, None)
+    };
+    if let Some(instead) = answered(flow, grpc) {
+        return Ok(instead);
     }
     flow.upstream_time.set(Some(flow.started.elapsed()));
     let switched = {
@@ -232,18 +255,54 @@ async fn receive(
     })
 }
 
-/// The head of the answer is in the exchange: tells who wants to know. Some: the request is to be
-/// repeated after so long instead.
-fn answered(flow: &Flow<'_>) -> Option<Duration> {
+/// A server of gRPC may send its head, then no message, and a status in the trailers. Where that
+/// decides on a repetition, the first piece behind the head is waited for before the head is passed on:
+/// not for long, since a client may want to see the head before the first message is due.
+async fn look_ahead<'s>(
+    flow: &Flow<'_>,
+    source: Source<'s>,
+    responder: &mut Responder<'_>,
+    timer: &mut Timer,
+) -> Result<(Source<'s>, Option<u8>), Stop> {
+    let retries = flow.retries.as_ref();
+    let matters = retries.is_some_and(|it| it.awaits_status(&flow.exchange.borrow().response));
+    let mut rest = match source {
+        Source::Http2(reader) if matters && !reader.is_end() => reader,
+        source => return Ok((source, None)),
+    };
+    let until = Instant::now() + STATUS_TIMEOUT;
+    let first = poll_fn(|cx| {
+        if let Poll::Ready(frame) = rest.poll_frame(cx) {
+            return Poll::Ready(Ok(Some(frame)));
+        }
+        if responder.poll_gone(cx).is_ready() {
+            return Poll::Ready(Err(Fault::ClientGone));
+        }
+        timer.poll_expired(cx, until).map(|()| Ok(None))
+    })
+    .await?;
+    let Some(first) = first else { return Ok((Source::Http2(rest), None)) };
+    let first = first.map_err(|error| fault_of(Direction::Response, &error.into()))?;
+    let grpc = match &first {
+        Frame::Trailers(trailers) => grpc_status(trailers),
+        Frame::Data(_) | Frame::End => None,
+    };
+    Ok((Source::Begun(Box::new(Begun { first: Some(first), rest })), grpc))
+}
+
+/// The head of the answer is in the exchange: tells who wants to know. Some: what becomes of the attempt
+/// in place of delivering it.
+fn answered(flow: &Flow<'_>, grpc: Option<u8>) -> Option<Attempted> {
     if flow.lease.borrow().is_none() && flow.retries.is_none() {
         return None;
     }
     let exchange = flow.exchange.borrow();
     let answer = &exchange.response;
+    let grpc = grpc.or_else(|| grpc_status(&answer.fields));
     if let Some(lease) = &*flow.lease.borrow() {
-        lease.answered(answer.status, grpc_status(answer));
+        lease.answered(answer.status, grpc);
     }
-    flow.retries.as_ref()?.after_answer(&exchange.request, answer)
+    flow.retries.as_ref()?.instead_of(&exchange.request, answer, grpc)
 }
 
 /// The final response head goes into the exchange. None: the connection was stale.
@@ -268,8 +327,13 @@ async fn answer_head<'s>(
             if responder.poll_gone(cx).is_ready() {
                 return Poll::Ready(Err(Fault::ClientGone));
             }
-            if let Poll::Ready(head) = answering.poll_head(cx, flow) {
-                return Poll::Ready(head);
+            {
+                let mut exchange = flow.exchange.borrow_mut();
+                let Exchange { request, response, .. } = &mut ***exchange;
+                let limits = &flow.route.upstream.head_limits;
+                if let Poll::Ready(head) = answering.poll_head(cx, request, response, limits) {
+                    return Poll::Ready(head);
+                }
             }
             if let Some(sent) = flow.request_sent.get() {
                 return timer

@@ -23,6 +23,16 @@ pub enum Source<'c> {
     Http1(&'c mut http1::Reader),
     /// An HTTP/2 stream.
     Http2(http2::BodyReader),
+    /// The same, whose first piece was looked at.
+    Begun(Box<Begun>),
+}
+
+/// A body whose first piece was looked at.
+pub struct Begun {
+    /// None once it was taken.
+    pub first: Option<Frame>,
+    /// What comes behind it.
+    pub rest: http2::BodyReader,
 }
 
 impl Source<'_> {
@@ -34,6 +44,10 @@ impl Source<'_> {
             Source::Local(bytes) => Poll::Ready(Ok(Frame::Data(std::mem::take(bytes)))),
             Source::Http1(reader) => reader.poll_frame(cx),
             Source::Http2(reader) => reader.poll_frame(cx),
+            Source::Begun(begun) => match begun.first.take() {
+                Some(first) => Poll::Ready(Ok(first)),
+                None => begun.rest.poll_frame(cx),
+            },
         }
     }
 
@@ -44,6 +58,7 @@ impl Source<'_> {
             Source::Local(bytes) => bytes.is_empty(),
             Source::Http1(reader) => reader.body_done(),
             Source::Http2(reader) => reader.is_end(),
+            Source::Begun(begun) => begun.first.is_none() && begun.rest.is_end(),
         }
     }
 
@@ -51,7 +66,7 @@ impl Source<'_> {
     pub fn is_unread(&self) -> bool {
         match self {
             Source::Http1(reader) => !reader.body_done(),
-            Source::None | Source::Local(_) | Source::Http2(_) => false,
+            Source::None | Source::Local(_) | Source::Http2(_) | Source::Begun(_) => false,
         }
     }
 
@@ -63,7 +78,7 @@ impl Source<'_> {
                 Poll::Ready(Ok(true)) | Poll::Pending => Poll::Pending,
                 Poll::Ready(Ok(false) | Err(_)) => Poll::Ready(()),
             },
-            Source::None | Source::Local(_) | Source::Http2(_) => Poll::Pending,
+            Source::None | Source::Local(_) | Source::Http2(_) | Source::Begun(_) => Poll::Pending,
         }
     }
 }
@@ -241,7 +256,8 @@ impl Responder<'_> {
 /// client who does not take its answer.
 fn reset_reason(fault: Fault) -> Reason {
     match fault {
-        Fault::ResponseWriteTimeout | Fault::ClientGone => Reason::CANCEL,
+        // Clients of gRPC take it for DEADLINE_EXCEEDED when their own clock says the same.
+        Fault::ResponseWriteTimeout | Fault::ClientGone | Fault::DeadlineExceeded => Reason::CANCEL,
         _ => Reason::INTERNAL_ERROR,
     }
 }

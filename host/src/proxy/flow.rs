@@ -1,6 +1,7 @@
 //! What the two directions of an exchange share while they run side by side in one task, and how a
 //! body goes through the chain on its way.
 
+use super::deadline::Deadline;
 use super::ends::{Sink, Source};
 use super::mirror::Copying;
 use super::pump::{End, Pump, PumpError, PumpLimits};
@@ -8,7 +9,7 @@ use super::reply::Fault;
 use super::retry::Retries;
 use super::route::{Listener, Taken, Way};
 use crate::chain::{BodyPass, Direction, Exchange, Hook, LocalResponse, Outcome, Passed, Progress};
-use crate::http::{BodyError, BodyLength, Fields, Frame, Name};
+use crate::http::{BodyError, BodyLength, Fields, Frame};
 use crate::shadow::Recording;
 use crate::shadow::record::Finish;
 use crate::upstream::Lease;
@@ -53,6 +54,8 @@ pub struct Flow<'a> {
     pub awaits_continue: Cell<bool>,
     /// We are to send it.
     pub continue_due: Cell<bool>,
+    /// When it has to be over.
+    pub deadline: &'a Deadline<'a>,
     /// A gRPC call: both directions may be silent for long.
     pub long_lived: bool,
     /// What is kept of it for a shadow, while there is one.
@@ -99,11 +102,8 @@ impl<'a> Flow<'a> {
         progress: Progress,
         listener: &'a Listener,
         route: Taken<'a>,
-        started: Instant,
+        (started, deadline): (Instant, &'a Deadline<'a>),
     ) -> Self {
-        const CONTENT_TYPE: Name<'static> = Name::known("content-type");
-        let content_type = exchange.request.fields.get(CONTENT_TYPE).unwrap_or_default();
-        let long_lived = content_type.starts_with(b"application/grpc");
         Flow {
             exchange: RefCell::new(exchange),
             progress: RefCell::new(progress),
@@ -122,9 +122,10 @@ impl<'a> Flow<'a> {
             endpoint: Cell::new(None),
             awaits_continue: Cell::new(false),
             continue_due: Cell::new(false),
-            long_lived,
+            deadline,
+            long_lived: deadline.is_grpc,
             lease: RefCell::default(),
-            retries: Retries::new(route.upstream),
+            retries: Retries::new(route.upstream, deadline),
             recording: RefCell::default(),
             copying: RefCell::default(),
         }
@@ -358,7 +359,7 @@ impl<'a> Flow<'a> {
 }
 
 /// The fault behind a pump that stopped.
-fn fault_of(direction: Direction, error: &PumpError) -> Fault {
+pub(super) fn fault_of(direction: Direction, error: &PumpError) -> Fault {
     match (direction, error) {
         (Direction::Request, PumpError::Source(error)) => match error {
             BodyError::Truncated | BodyError::Io(_) => Fault::RequestIncomplete,

@@ -1,11 +1,13 @@
 //! Takes a request upstream and brings the answer back: attempts, one after the other, until there is
 //! an answer or nothing more to be tried.
 //!
-//! `attempt` is one of them on its connection, `retry` says whether there is to be another.
+//! `attempt` is one of them on its connection, `retry` says whether there is to be another, `hedge` is
+//! two at once.
 
 use super::attempt::{Attempted, Outgoing, Stale, over_http1, over_http2};
 use super::ends::{Responder, Source};
 use super::flow::{Flow, Gathered, Stop};
+use super::hedge::{Hedge, race};
 use super::pump::Pump;
 use super::record::is_upstreams;
 use super::reply::Fault;
@@ -17,7 +19,7 @@ use crate::http::{BodyLength, Fields, Name};
 use crate::shadow::Recording;
 use crate::upstream::{Connection, Freshness, Http1, LendError, Lent, NotLent, Wanted, hash};
 use std::future::poll_fn;
-use std::task::Poll;
+use std::task::{Context, Poll};
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -31,9 +33,37 @@ pub struct Timers {
 }
 
 /// Why an attempt failed, and what that is to a repetition.
-struct Failed {
-    stop: Stop,
+pub(super) struct Failed {
+    pub(super) stop: Stop,
     condition: Option<Condition>,
+}
+
+impl Failed {
+    /// No answer has begun, unless the exchange has one.
+    pub(super) fn of(flow: &Flow<'_>, stop: Stop) -> Self {
+        let condition = match stop {
+            // The answer has begun.
+            _ if flow.upstream_time.get().is_some() => None,
+            Stop::Fault(Fault::UpstreamReset | Fault::UpstreamIncomplete) => Some(Condition::Reset),
+            Stop::Fault(Fault::UpstreamResponseTimeout | Fault::UpstreamWriteTimeout) => {
+                Some(Condition::Timeout)
+            }
+            _ => None,
+        };
+        Failed { stop, condition }
+    }
+
+    /// No connection.
+    pub(super) fn to_lend(error: LendError) -> Self {
+        let condition = error.is_endpoints().then_some(Condition::Connect);
+        Failed { stop: fault_of_lend(error).into(), condition }
+    }
+
+    /// The endpoint has not begun with the request.
+    pub(super) fn refused() -> Self {
+        let condition = Some(Condition::RefusedStream);
+        Failed { stop: Fault::UpstreamReset.into(), condition }
+    }
 }
 
 /// Takes the exchange to an upstream and back. `Err`: there is no answer to forward; unless a
@@ -54,7 +84,13 @@ pub async fn forward(
     let loses_nothing = loses_nothing(length, &outgoing, body);
     let mut freshness = Freshness::Any;
     loop {
-        let attempted = attempt(flow, freshness, &mut outgoing, body, responder, timers).await;
+        let attempted = match hedge_of(flow) {
+            None => attempt(flow, freshness, &mut outgoing, body, responder, timers).await,
+            Some(hedge) => {
+                let racing = race(flow, hedge, freshness, &mut outgoing, body, responder, timers);
+                Box::pin(racing).await
+            }
+        };
         let failed = match attempted {
             Ok(Attempted::Done | Attempted::Switched) => return Ok(()),
             Ok(Attempted::Stale(Stale { reused: true, .. }))
@@ -69,6 +105,7 @@ pub async fn forward(
                 again(flow, pause, &mut outgoing, body, responder, &mut timers.request).await?;
                 continue;
             }
+            Ok(Attempted::GivesWay) => Failed::of(flow, Fault::UpstreamReset.into()),
             Ok(Attempted::Stale(Stale { condition, .. })) => {
                 Failed { stop: Fault::UpstreamReset.into(), condition: Some(condition) }
             }
@@ -93,8 +130,15 @@ fn loses_nothing(length: BodyLength, outgoing: &Outgoing, body: &Source<'_>) -> 
     }
 }
 
+/// When a second attempt joins one that takes too long, where the file says so.
+fn hedge_of<'f>(flow: &'f Flow<'_>) -> Option<Hedge<'f>> {
+    let retries = flow.retries.as_deref()?;
+    let after = retries.hedges_after(&flow.exchange.borrow().request)?;
+    Some(Hedge { retries, after })
+}
+
 /// Borrows a connection and sends the request on it.
-async fn attempt(
+pub(super) async fn attempt(
     flow: &Flow<'_>,
     freshness: Freshness,
     outgoing: &mut Outgoing,
@@ -110,11 +154,9 @@ async fn attempt(
     let lent = upstream.lend(Wanted { freshness, key, tried }).await;
     let lent = lent.map_err(|NotLent { error, address }| {
         flow.endpoint.set(address.or(flow.endpoint.get()));
-        Failed {
-            stop: fault_of_lend(error).into(),
-            condition: error.is_endpoints().then_some(Condition::Connect),
-        }
+        Failed::to_lend(error)
     })?;
+    flow.deadline.tell(&mut flow.exchange.borrow_mut().request.fields);
     let Lent { connection, address, reused, lease } = lent;
     flow.endpoint.set(Some(address));
     *flow.lease.borrow_mut() = lease;
@@ -122,7 +164,7 @@ async fn attempt(
         Connection::Http1(mut connection) => {
             over_http1(flow, &mut connection, outgoing, body, responder, timers).await.inspect(
                 |attempted| {
-                    if let Attempted::Done | Attempted::Again(_) = attempted {
+                    if let Attempted::Done | Attempted::Again(_) | Attempted::GivesWay = attempted {
                         keep(flow, connection);
                     }
                 },
@@ -136,44 +178,34 @@ async fn attempt(
 }
 
 /// Tells the endpoint's lease of a failure, and what a failure is to a repetition.
-fn conclude(
+pub(super) fn conclude(
     flow: &Flow<'_>,
     attempted: Result<Attempted, Stop>,
     reused: bool,
 ) -> Result<Attempted, Failed> {
-    let failed = || {
-        if let Some(lease) = &*flow.lease.borrow() {
-            lease.failed();
-        }
-    };
+    let lease = flow.lease.borrow();
     match attempted {
         Ok(Attempted::Stale(stale)) => {
-            if !reused {
-                failed();
+            if let Some(lease) = &*lease {
+                if reused { lease.disregard() } else { lease.failed() }
             }
             Ok(Attempted::Stale(Stale { reused, ..stale }))
         }
         Ok(attempted) => {
-            if flow.replaced_for.get().is_some_and(is_upstreams) {
-                failed();
+            if let (Some(fault), Some(lease)) = (flow.replaced_for.get(), &*lease)
+                && is_upstreams(fault)
+            {
+                lease.failed();
             }
             Ok(attempted)
         }
         Err(stop) => {
-            let Stop::Fault(fault) = stop else { return Err(Failed { stop, condition: None }) };
-            if is_upstreams(fault) {
-                failed();
+            if let (Stop::Fault(fault), Some(lease)) = (&stop, &*lease)
+                && is_upstreams(*fault)
+            {
+                lease.failed();
             }
-            let condition = match fault {
-                // The answer has begun.
-                _ if flow.upstream_time.get().is_some() => None,
-                Fault::UpstreamReset | Fault::UpstreamIncomplete => Some(Condition::Reset),
-                Fault::UpstreamResponseTimeout | Fault::UpstreamWriteTimeout => {
-                    Some(Condition::Timeout)
-                }
-                _ => None,
-            };
-            Err(Failed { stop, condition })
+            Err(Failed::of(flow, stop))
         }
     }
 }
@@ -192,10 +224,7 @@ async fn again(
     let has_whole_body = flow.retries.as_ref().is_some_and(|retries| retries.has_whole_body());
     let until = Instant::now() + pause;
     poll_fn(|cx| {
-        let gone = responder.poll_gone(cx).is_ready()
-            || (has_whole_body && body.poll_gone(cx).is_ready())
-            || matches!(responder.poll_flush(cx), Poll::Ready(Err(_)));
-        if gone {
+        if poll_client_gone(cx, body, responder, has_whole_body).is_ready() {
             return Poll::Ready(Err(Fault::ClientGone));
         }
         timer.poll_expired(cx, until).map(Ok)
@@ -209,8 +238,22 @@ async fn again(
     Ok(())
 }
 
+/// Ready when the client has left while nothing is under way to the upstream that would notice. What
+/// waits to be sent to it is sent.
+pub(super) fn poll_client_gone(
+    cx: &mut Context<'_>,
+    body: &mut Source<'_>,
+    responder: &mut Responder<'_>,
+    has_whole_body: bool,
+) -> Poll<()> {
+    let is_gone = responder.poll_gone(cx).is_ready()
+        || (has_whole_body && body.poll_gone(cx).is_ready())
+        || matches!(responder.poll_flush(cx), Poll::Ready(Err(_)));
+    if is_gone { Poll::Ready(()) } else { Poll::Pending }
+}
+
 /// What decides on the endpoint, where a hash does.
-fn hash_of(flow: &Flow<'_>, key: &HashKey) -> u64 {
+pub(super) fn hash_of(flow: &Flow<'_>, key: &HashKey) -> u64 {
     let exchange = flow.exchange.borrow();
     let field = match key {
         HashKey::Client => None,
@@ -257,7 +300,7 @@ async fn prepare(
 }
 
 /// Keeps a connection that has nothing left to read or write.
-fn keep(flow: &Flow<'_>, connection: Box<Http1>) {
+pub(super) fn keep(flow: &Flow<'_>, connection: Box<Http1>) {
     let sent = connection.writer.queued() == 0 && !connection.writer.unfinished();
     if connection.keepable && sent && connection.reader.body_done() {
         connection.keep(flow.route.upstream);

@@ -189,6 +189,7 @@ pub(super) fn is_upstreams(fault: Fault) -> bool {
         | Fault::Loop
         | Fault::FilterFailed
         | Fault::Overload
+        | Fault::DeadlineExceeded
         | Fault::ResponseWriteTimeout
         | Fault::ClientGone
         | Fault::Stopping => false,

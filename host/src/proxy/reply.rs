@@ -81,6 +81,8 @@ pub enum Fault {
     FilterFailed,
     /// `overload` is reached, and no place became free in time.
     Overload,
+    /// The time that the request says it has is over.
+    DeadlineExceeded,
     /// The client took nothing of the answer for `body_idle_timeout`, or too slowly.
     ResponseWriteTimeout,
     /// The client closed or reset before it had the whole answer.
@@ -106,7 +108,7 @@ pub struct Row {
 
 impl Fault {
     /// Every fault.
-    pub const ALL: [Fault; 38] = [
+    pub const ALL: [Fault; 39] = [
         Fault::RequestMalformed,
         Fault::TargetTooLong,
         Fault::RequestHeadTooLarge,
@@ -142,6 +144,7 @@ impl Fault {
         Fault::UpgradeFailed,
         Fault::FilterFailed,
         Fault::Overload,
+        Fault::DeadlineExceeded,
         Fault::ResponseWriteTimeout,
         Fault::ClientGone,
         Fault::Stopping,
@@ -261,6 +264,9 @@ impl Fault {
                 retry_after: Some(1),
                 ..keeps(503, "connection_limit_reached", "The sidecar is at its limit.")
             },
+            Fault::DeadlineExceeded => {
+                keeps(504, "http_response_timeout", "The time that the request has is over.")
+            }
             Fault::ResponseWriteTimeout => {
                 closes(408, "connection_write_timeout", "The answer was not taken in time.")
             }
@@ -272,19 +278,44 @@ impl Fault {
         }
     }
 
+    /// The status that a call of gRPC gets for it. None: the reply, whose HTTP status its client takes
+    /// for one of gRPC (<https://github.com/grpc/grpc/blob/master/doc/http-grpc-status-mapping.md>);
+    /// only that there is no more time cannot be said so.
+    pub fn grpc_status(self) -> Option<u8> {
+        (self == Fault::DeadlineExceeded).then_some(GRPC_DEADLINE_EXCEEDED)
+    }
+
+    /// Fills `head` with the reply to a call of gRPC, which has no body: fields and nothing more, which
+    /// the protocol calls Trailers-Only. `kind` is the content type of the call.
+    pub fn reply_grpc(self, status: u8, kind: &[u8], head: &mut ResponseHead) {
+        let row = self.row();
+        head.clear();
+        head.status = 200;
+        head.fields.append(Name::known("content-type"), kind);
+        head.fields.append(Name::known("grpc-status"), status.to_string().as_bytes());
+        head.fields.append(Name::known("grpc-message"), row.text.as_bytes());
+        head.fields.append(Name::known("proxy-status"), proxy_status(row).as_bytes());
+    }
+
     /// Fills `head` with the reply and gives its body.
     pub fn reply(self, head: &mut ResponseHead) -> Bytes {
         let row = self.row();
         head.clear();
         head.status = row.status;
         head.fields.append(Name::known("content-type"), b"text/plain; charset=utf-8");
-        let status = format!("pillion; error={}", row.error);
-        head.fields.append(Name::known("proxy-status"), status.as_bytes());
+        head.fields.append(Name::known("proxy-status"), proxy_status(row).as_bytes());
         if let Some(seconds) = row.retry_after {
             head.fields.append(Name::known("retry-after"), seconds.to_string().as_bytes());
         }
         Bytes::from(format!("{}\n", row.text))
     }
+}
+
+/// DEADLINE_EXCEEDED.
+const GRPC_DEADLINE_EXCEEDED: u8 = 4;
+
+fn proxy_status(row: Row) -> String {
+    format!("pillion; error={}", row.error)
 }
 
 #[cfg(test)]
@@ -316,5 +347,19 @@ mod tests {
             assert_eq!(head.fields.contains(Name::known("retry-after")), row.retry_after.is_some());
             assert_eq!(&body[..body.len() - 1], row.text.as_bytes());
         }
+    }
+
+    #[test]
+    fn a_call_of_grpc_is_told_by_a_status_of_its_own_that_its_time_is_over() {
+        let mut head = ResponseHead::default();
+        for fault in Fault::ALL {
+            let Some(status) = fault.grpc_status() else { continue };
+            fault.reply_grpc(status, b"application/grpc+proto", &mut head);
+            let field = |name| head.fields.get(Name::known(name)).unwrap();
+            assert_eq!((head.status, field("grpc-status")), (200, &b"4"[..]));
+            assert_eq!(field("content-type"), b"application/grpc+proto");
+            assert!(field("proxy-status").starts_with(b"pillion; error="));
+        }
+        assert_eq!(Fault::ALL.iter().filter_map(|fault| fault.grpc_status()).count(), 1);
     }
 }

@@ -7,7 +7,8 @@ use super::pump::Pump;
 use super::reply::Fault;
 use crate::chain::{Direction, Exchange, LocalResponse, Verdict};
 use crate::http::head::response_has_body;
-use crate::http::{BodyLength, ResponseHead, forwarding};
+use crate::http::timeout::is_grpc;
+use crate::http::{BodyLength, Name, forwarding};
 use crate::shadow::Recording;
 use bytes::Bytes;
 
@@ -118,7 +119,8 @@ pub fn replace(flow: &Flow<'_>, response: LocalResponse) -> (BodyLength, Source<
 /// Puts the reply to a fault into the exchange.
 pub fn replace_by_fault(flow: &Flow<'_>, fault: Fault) -> (BodyLength, Source<'static>) {
     let mut exchange = flow.exchange.borrow_mut();
-    let (length, source) = local(fault_head(fault, &mut exchange.response));
+    let (length, body) = fault_head(fault, &mut exchange);
+    let source = Source::Local(body);
     flow.record(|recording| match fault {
         Fault::FilterFailed => recording.failed(),
         // To the filters it is an answer like another.
@@ -127,11 +129,20 @@ pub fn replace_by_fault(flow: &Flow<'_>, fault: Fault) -> (BodyLength, Source<'s
     (length, source)
 }
 
-/// Fills a head with the reply to a fault, and gives its body.
-pub fn fault_head(fault: Fault, head: &mut ResponseHead) -> Bytes {
-    let body = fault.reply(head);
-    forwarding::ensure_date(head);
-    body
+/// Fills the head of the response with the reply to a fault, and gives its body.
+pub fn fault_head(fault: Fault, exchange: &mut Exchange) -> (BodyLength, Bytes) {
+    let Exchange { request, response, .. } = exchange;
+    let body = match fault.grpc_status() {
+        Some(status) if is_grpc(&request.fields) => {
+            let kind = request.fields.get(Name::known("content-type")).unwrap_or_default();
+            fault.reply_grpc(status, kind, response);
+            Bytes::new()
+        }
+        _ => fault.reply(response),
+    };
+    forwarding::ensure_date(response);
+    let length = BodyLength::Exact(body.len() as u64);
+    (if body.is_empty() { BodyLength::None } else { length }, body)
 }
 
 fn local(body: Bytes) -> (BodyLength, Source<'static>) {

@@ -4,10 +4,12 @@
 //! at all: `retries_max`, and the budget that the workers share. An answer that has begun ends it:
 //! the caller asks only before.
 
+use super::attempt::Attempted;
+use super::deadline::Deadline;
 use super::flow::{Ending, Gathered};
 use crate::config::{Condition, Retry};
 use crate::http::{Fields, Name, RequestHead, ResponseHead};
-use crate::telemetry::{RetryCause, RetryRefusal};
+use crate::telemetry::{HedgeResult, RetryCause, RetryRefusal};
 use crate::upstream::{Counted, Upstream};
 use bytes::Bytes;
 use http::Method;
@@ -19,11 +21,15 @@ use std::time::{Duration, SystemTime};
 pub struct Retries<'u> {
     upstream: &'u Upstream,
     policy: &'u Retry,
+    deadline: &'u Deadline<'u>,
     attempts: Cell<usize>,
     sent: RefCell<Sent>,
     /// Endpoints that it was sent to.
     pub tried: RefCell<Vec<SocketAddr>>,
     repeating: RefCell<Option<Counted>>,
+    /// A second attempt is under way beside the first.
+    racing: Cell<bool>,
+    hedging: RefCell<Option<Counted>>,
 }
 
 /// What was sent of a body in the latest attempt.
@@ -38,15 +44,18 @@ struct Sent {
 
 impl<'u> Retries<'u> {
     /// None: the upstream's requests are not repeated.
-    pub fn new(upstream: &'u Upstream) -> Option<Box<Self>> {
+    pub fn new(upstream: &'u Upstream, deadline: &'u Deadline<'u>) -> Option<Box<Self>> {
         let policy = upstream.retry.as_ref()?;
         Some(Box::new(Retries {
             upstream,
             policy,
+            deadline,
             attempts: Cell::new(1),
             sent: RefCell::default(),
             tried: RefCell::default(),
             repeating: RefCell::default(),
+            racing: Cell::new(false),
+            hedging: RefCell::default(),
         }))
     }
 
@@ -88,13 +97,90 @@ impl<'u> Retries<'u> {
         self.sent.borrow().ending.is_some()
     }
 
-    /// May the request be repeated after this answer, whose body has not been touched? After so long.
-    pub fn after_answer(&self, request: &RequestHead, answer: &ResponseHead) -> Option<Duration> {
-        let conditions = [Condition::Status(answer.status)]
-            .into_iter()
-            .chain(grpc_status(answer).map(Condition::Grpc));
-        let condition = conditions.into_iter().find(|it| self.policy.on.contains(it))?;
-        self.after(condition, &request.method, retry_after(&answer.fields))
+    /// What is kept of a whole body, with its trailers.
+    pub fn copy(&self) -> (Bytes, Ending) {
+        let sent = self.sent.borrow();
+        (Bytes::copy_from_slice(&sent.bytes), sent.ending.clone().flatten())
+    }
+
+    /// How long an attempt is waited for before a second one joins it; none: however long it takes.
+    pub fn hedges_after(&self, request: &RequestHead) -> Option<Duration> {
+        let after = self.policy.hedge?;
+        let harmless = self.policy.any_method || is_idempotent(&request.method);
+        // A connection that becomes a tunnel is the client's alone.
+        (harmless && request.upgrade.is_none()).then_some(after)
+    }
+
+    /// Leave to begin a second attempt, which counts as a repetition. The request is whole.
+    pub fn hedge(&self) -> bool {
+        let guards = &self.upstream.stats.guards;
+        let left = if self.upstream.has_other(&self.tried.borrow()) {
+            self.allows(None, Duration::ZERO).and_then(|()| self.upstream.repeat())
+        } else {
+            Err(RetryRefusal::Endpoint)
+        };
+        match left {
+            Ok(counted) => {
+                *self.hedging.borrow_mut() = Some(counted);
+                self.racing.set(true);
+                self.attempts.set(self.attempts.get() + 1);
+                guards.retried(RetryCause::Hedge);
+                true
+            }
+            Err(why) => {
+                guards.retry_refused(why);
+                false
+            }
+        }
+    }
+
+    /// A second attempt is over, or the only one left.
+    pub fn hedged(&self, result: HedgeResult) {
+        self.racing.set(false);
+        if result != HedgeResult::Won {
+            self.hedging.take();
+        }
+        self.upstream.stats.guards.hedged(result);
+    }
+
+    /// Does a status of gRPC behind the head of this answer decide on a repetition, as one in it would?
+    /// Not while the request is not whole: its client may be waiting for the head.
+    pub fn awaits_status(&self, answer: &ResponseHead) -> bool {
+        let may_repeat = self.racing.get()
+            || (self.attempts.get() < self.policy.attempts && !self.sent.borrow().is_lost);
+        answer.status == 200
+            && may_repeat
+            && self.policy.on.iter().any(|it| matches!(it, Condition::Grpc(_)))
+            && self.has_whole_body()
+            && grpc_status(&answer.fields).is_none()
+    }
+
+    /// What becomes of an attempt with this answer, whose body has not been touched, if it is not to be
+    /// delivered. `grpc`: its status of gRPC, where no message came before it.
+    pub(super) fn instead_of(
+        &self,
+        request: &RequestHead,
+        answer: &ResponseHead,
+        grpc: Option<u8>,
+    ) -> Option<Attempted> {
+        let condition = self.condition_of(answer.status, grpc)?;
+        if self.racing.get() {
+            // The other attempt is there already, and was paid for.
+            return self.is_safe(condition, &request.method).then_some(Attempted::GivesWay);
+        }
+        let pause = self.after(condition, &request.method, retry_after(&answer.fields));
+        pause.map(Attempted::Again)
+    }
+
+    /// Is an answer one that the request may be repeated after, as far as the file goes?
+    pub(super) fn is_reason(&self, request: &RequestHead, answer: &ResponseHead) -> bool {
+        let condition = self.condition_of(answer.status, grpc_status(&answer.fields));
+        condition.is_some_and(|it| self.is_safe(it, &request.method))
+    }
+
+    fn condition_of(&self, status: u16, grpc: Option<u8>) -> Option<Condition> {
+        let conditions = [Condition::Status(status)].into_iter().chain(grpc.map(Condition::Grpc));
+        conditions.into_iter().find(|it| self.policy.on.contains(it))
     }
 
     /// May it be repeated after a failure? After so long.
@@ -112,7 +198,13 @@ impl<'u> Retries<'u> {
             return None;
         }
         let guards = &self.upstream.stats.guards;
-        match self.leave(retry_after) {
+        let pause = self.backoff().max(retry_after.unwrap_or_default());
+        let left = self.allows(retry_after, pause).and_then(|()| {
+            // The repetition before is over.
+            self.repeating.take();
+            self.upstream.repeat()
+        });
+        match left {
             Ok(counted) => {
                 *self.repeating.borrow_mut() = Some(counted);
                 guards.retried(cause_of(condition));
@@ -122,7 +214,6 @@ impl<'u> Retries<'u> {
                 return None;
             }
         }
-        let pause = self.backoff().max(retry_after.unwrap_or_default());
         self.attempts.set(self.attempts.get() + 1);
         Some(pause)
     }
@@ -135,7 +226,7 @@ impl<'u> Retries<'u> {
             || is_idempotent(method)
     }
 
-    fn leave(&self, retry_after: Option<Duration>) -> Result<Counted, RetryRefusal> {
+    fn allows(&self, retry_after: Option<Duration>, pause: Duration) -> Result<(), RetryRefusal> {
         if self.attempts.get() >= self.policy.attempts {
             return Err(RetryRefusal::Attempts);
         }
@@ -145,9 +236,10 @@ impl<'u> Retries<'u> {
         if retry_after.is_some_and(|time| time > self.policy.retry_after_max) {
             return Err(RetryRefusal::RetryAfter);
         }
-        // The repetition before is over.
-        self.repeating.take();
-        self.upstream.repeat()
+        if !self.deadline.leaves(pause) {
+            return Err(RetryRefusal::Deadline);
+        }
+        Ok(())
     }
 
     /// Full jitter: anything from nothing to a bound that doubles each time, so that those who failed
@@ -168,9 +260,9 @@ pub fn is_idempotent(method: &Method) -> bool {
     )
 }
 
-/// The status of gRPC in a head, which is there when there is no message before it.
-pub fn grpc_status(answer: &ResponseHead) -> Option<u8> {
-    let value = answer.fields.get(Name::known("grpc-status"))?;
+/// The status of gRPC in a head, where it is when there is no message before it, or in trailers.
+pub fn grpc_status(fields: &Fields) -> Option<u8> {
+    let value = fields.get(Name::known("grpc-status"))?;
     std::str::from_utf8(value).ok()?.parse().ok()
 }
 

@@ -39,6 +39,8 @@ pub struct Listener {
     pub http2_limits: Rc<Http2Limits>,
     /// Requests under way at once.
     pub admission: Admission,
+    /// Which requests say how much time they have.
+    pub deadline: config::Deadline,
     /// Counters.
     pub stats: Arc<ListenerStats>,
     /// Of requests that no route took.

@@ -6,6 +6,7 @@
 //! `record` for what is kept of it.
 
 use super::admit::{admit, turn_away};
+use super::deadline::Deadline;
 use super::ends::{Responder, Source};
 use super::flow::{Flow, Stop};
 use super::forward::{Timers, forward};
@@ -18,6 +19,7 @@ use crate::chain::{Direction, Exchange, Progress, Verdict};
 use crate::http::{BodyLength, PeerIdentity, forwarding};
 use std::future::poll_fn;
 use std::net::IpAddr;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -53,10 +55,11 @@ pub async fn serve(
     let identity = identity.map(|identity| &**identity);
     forwarding::mark_request(&mut exchange.request, peer, identity, &listener.trusted_proxies);
 
+    let deadline = Deadline::of(listener, &exchange.request, record.worker);
     let passed;
     let route = match listener.route(&exchange.request, identity) {
         Some(route) => route,
-        None => match listener.pass(&exchange.request).await {
+        None => match deadline.within(listener.pass(&exchange.request)).await {
             Ok(route) => {
                 passed = route;
                 &*passed
@@ -71,7 +74,8 @@ pub async fn serve(
     exchange.route = route.config.name.clone();
     let active = record.begin(route);
 
-    let places = match admit(listener, length, &mut body, &mut responder).await {
+    let admitting = admit(listener, length, &mut body, &mut responder);
+    let places = match deadline.within(admitting).await {
         Ok(places) => places,
         Err(fault) => {
             responder.closes(body.is_unread());
@@ -87,13 +91,16 @@ pub async fn serve(
     // After the hooks: a filter may set the field that a split goes by.
     let upstream = route.destination.of(exchange);
     let taken = Taken { route, way, upstream };
-    let flow = Flow::new(exchange, progress, listener, taken, started);
+    let flow = Flow::new(exchange, progress, listener, taken, (started, &deadline));
     flow.go_on_recording(recording);
     if let Some(mirror) = &route.mirror {
         *flow.copying.borrow_mut() = mirror.begin(&flow.exchange.borrow());
     }
     let forwarded = match verdict {
-        Verdict::Proceed => forward(&flow, length, &mut body, &mut responder, timers).await,
+        Verdict::Proceed => {
+            let forwarding = pin!(forward(&flow, length, &mut body, &mut responder, timers));
+            deadline.within(forwarding).await
+        }
         Verdict::Respond(response) => Err(Stop::Respond(response)),
         Verdict::Failed => Err(Stop::Fault(Fault::FilterFailed)),
     };
@@ -153,10 +160,9 @@ async fn answer(
 /// Answers a request that has no route, or whose head was refused: no filter sees it. Was the answer
 /// sent?
 pub async fn refuse(exchange: &mut Exchange, fault: Fault, responder: &mut Responder<'_>) -> bool {
-    let body = fault_head(fault, &mut exchange.response);
+    let (length, body) = fault_head(fault, exchange);
     responder.closes(fault.row().closes);
     let Exchange { request, response, .. } = exchange;
-    let length = BodyLength::Exact(body.len() as u64);
     let Ok(mut sink) = responder.begin(&request.method, request.protocol, response, length) else {
         return false;
     };

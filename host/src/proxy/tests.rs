@@ -25,7 +25,7 @@ use std::future::poll_fn;
 use std::io::{Read, Write};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
 use std::rc::Rc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 const GET: &str = "GET /a?b=c HTTP/1.1\r\nhost: h\r\nx-in: 1\r\n\r\n";
@@ -119,6 +119,7 @@ fn listener(filters: Vec<Scripted>, address: SocketAddr) -> (Listener, Records) 
             trailer_fields: limits.trailer_fields,
         },
         limits,
+        deadline: config::Deadline { grpc: true, header: None, max: Duration::from_secs(60) },
         admission: Admission::default(),
         passing: None,
         http2_limits: Rc::new(Http2Limits::default()),

@@ -71,6 +71,41 @@ struct ListenerShard {
     closed: AtomicU64,
     refused: AtomicU64,
     handshakes: HandshakeCounts,
+    deadlines: [AtomicU64; DeadlineResult::ALL.len()],
+}
+
+/// What became of the time that a request says it has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum DeadlineResult {
+    /// It is held to it.
+    Taken,
+    /// It is held to the longest there may be.
+    Shortened,
+    /// It is no time.
+    Malformed,
+    /// It was over before the exchange was.
+    Exceeded,
+}
+
+impl DeadlineResult {
+    /// Every case.
+    pub const ALL: [DeadlineResult; 4] = [
+        DeadlineResult::Taken,
+        DeadlineResult::Shortened,
+        DeadlineResult::Malformed,
+        DeadlineResult::Exceeded,
+    ];
+
+    /// The label value in metrics.
+    pub fn name(self) -> &'static str {
+        match self {
+            DeadlineResult::Taken => "taken",
+            DeadlineResult::Shortened => "shortened",
+            DeadlineResult::Malformed => "malformed",
+            DeadlineResult::Exceeded => "exceeded",
+        }
+    }
 }
 
 impl ListenerStats {
@@ -106,6 +141,16 @@ impl ListenerStats {
     /// TLS handshakes that ended like this.
     pub fn handshakes(&self, result: HandshakeResult, version: HandshakeVersion) -> u64 {
         self.shards.sum(|shard| shard.handshakes.read(result, version))
+    }
+
+    /// A request said how much time it has, or that time is over.
+    pub fn deadline(&self, worker: usize, result: DeadlineResult) {
+        count(&self.shards.of(worker).deadlines[result as usize]);
+    }
+
+    /// How often that came to `result`.
+    pub fn deadlines(&self, result: DeadlineResult) -> u64 {
+        self.shards.sum(|shard| read(&shard.deadlines[result as usize]))
     }
 
     /// Connections accepted so far.

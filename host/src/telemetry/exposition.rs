@@ -1,6 +1,7 @@
 //! The text that `/metrics` answers: OpenMetrics 1.0, encoded by `prometheus-client` from what the
 //! counters say at the moment of the scrape.
 
+use super::counters::DeadlineResult;
 use super::custom;
 use super::dns_stats;
 use super::families::{self, Family};
@@ -115,6 +116,13 @@ fn listeners(out: &mut Output, live: &Live) -> Result<(), Error> {
     for listener in &live.listeners {
         let count = |result, version| listener.handshakes(result, version);
         handshakes(&mut family, ("listener", listener.name()), count)?;
+    }
+    let mut family = out.family(&families::DEADLINES)?;
+    for listener in &live.listeners {
+        for result in DeadlineResult::ALL {
+            let labels = [("listener", listener.name()), ("result", result.name())];
+            counter(&mut family, &labels, listener.deadlines(result))?;
+        }
     }
     Ok(())
 }

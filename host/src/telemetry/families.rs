@@ -39,6 +39,8 @@ families! {
         "Downstream connections refused at accept because there were too many";
     HANDSHAKES: Counter "pillion_downstream_tls_handshakes",
         "TLS handshakes with clients that are over";
+    DEADLINES: Counter "pillion_request_deadlines",
+        "Requests that say how much time they have, by what became of it";
     REQUESTS_ACTIVE: Gauge "pillion_requests_active", "Exchanges in progress";
     REQUESTS: Counter "pillion_requests", "Exchanges that are over, by class of their status";
     REQUEST_ERRORS: Counter "pillion_request_errors", "Exchanges that ended with an error";
@@ -75,6 +77,8 @@ families! {
     UPSTREAM_RETRIES: Counter "pillion_upstream_retries", "Requests sent again";
     UPSTREAM_RETRIES_REFUSED: Counter "pillion_upstream_retries_refused",
         "Requests not sent again although their failure was one to be repeated after";
+    UPSTREAM_HEDGES: Counter "pillion_upstream_hedges",
+        "Second attempts beside one that took too long, by what became of them";
     UPSTREAM_RETRY_BUDGET: Gauge "pillion_upstream_retry_budget",
         "Requests that the retry budget lets be sent again";
     DNS_LOOKUPS: Counter "pillion_dns_lookups", "Lookups of endpoints' names, by how they ended";

@@ -45,6 +45,20 @@ pub enum RetryCause {
     Status,
     /// A status of gRPC.
     Grpc,
+    /// It took too long, and goes on.
+    Hedge,
+}
+
+/// What became of a second attempt beside another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum HedgeResult {
+    /// It was answered first.
+    Won,
+    /// It was given up, in most cases because the other was answered first.
+    Lost,
+    /// There was no answer.
+    Failed,
 }
 
 /// Why a request was not repeated that would have been.
@@ -61,6 +75,10 @@ pub enum RetryRefusal {
     RetriesMax,
     /// The answer asks for a longer wait than there may be.
     RetryAfter,
+    /// The time that the request has would be over.
+    Deadline,
+    /// There is no other endpoint for a second attempt beside the first.
+    Endpoint,
 }
 
 /// Declares every case of a label and its name.
@@ -84,9 +102,11 @@ labels!(Guard: Pending = "pending_max", Requests = "requests_max", Retries = "re
 labels!(EjectionCause: Consecutive5xx = "consecutive_5xx",
     ConsecutiveGateway = "consecutive_gateway", SuccessRate = "success_rate");
 labels!(RetryCause: Connect = "connect", RefusedStream = "refused_stream", Reset = "reset",
-    Timeout = "timeout", Status = "status", Grpc = "grpc");
+    Timeout = "timeout", Status = "status", Grpc = "grpc", Hedge = "hedge");
+labels!(HedgeResult: Won = "won", Lost = "lost", Failed = "failed");
 labels!(RetryRefusal: Attempts = "attempts", Body = "body", Budget = "budget",
-    RetriesMax = "retries_max", RetryAfter = "retry_after");
+    RetriesMax = "retries_max", RetryAfter = "retry_after", Deadline = "deadline",
+    Endpoint = "endpoint");
 labels!(EndpointUse: Available = "available", Ejected = "ejected", Unhealthy = "unhealthy");
 
 /// Is an endpoint in use?
@@ -128,6 +148,7 @@ pub struct GuardStats {
     kept: AtomicU64,
     retries: [AtomicU64; RetryCause::ALL.len()],
     refusals: [AtomicU64; RetryRefusal::ALL.len()],
+    hedges: [AtomicU64; HedgeResult::ALL.len()],
     checks: [AtomicU64; 2],
     state: Mutex<Option<Weak<dyn ShowGuards>>>,
 }
@@ -166,6 +187,16 @@ impl GuardStats {
     /// A request is not repeated.
     pub fn retry_refused(&self, why: RetryRefusal) {
         self.refusals[why as usize].fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// A second attempt beside another is over.
+    pub fn hedged(&self, result: HedgeResult) {
+        self.hedges[result as usize].fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Second attempts so far.
+    pub fn hedges(&self, result: HedgeResult) -> u64 {
+        self.hedges[result as usize].load(Ordering::Relaxed)
     }
 
     /// A health check is done.

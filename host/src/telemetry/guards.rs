@@ -3,7 +3,9 @@
 
 use super::exposition::{Output, counter, gauge};
 use super::families;
-use super::guard_stats::{EjectionCause, EndpointUse, Guard, RetryCause, RetryRefusal, ShowGuards};
+use super::guard_stats::{
+    EjectionCause, EndpointUse, Guard, HedgeResult, RetryCause, RetryRefusal, ShowGuards,
+};
 use super::metrics::Live;
 use std::fmt::Error;
 use std::sync::Arc;
@@ -104,6 +106,13 @@ fn retries(
         for why in RetryRefusal::ALL {
             let labels = [("upstream", upstream.name()), ("reason", why.name())];
             counter(&mut family, &labels, upstream.guards.retry_refusals(why))?;
+        }
+    }
+    let mut family = out.family(&families::UPSTREAM_HEDGES)?;
+    for upstream in &live.upstreams {
+        for result in HedgeResult::ALL {
+            let labels = [("upstream", upstream.name()), ("result", result.name())];
+            counter(&mut family, &labels, upstream.guards.hedges(result))?;
         }
     }
     let mut family = out.family(&families::UPSTREAM_RETRY_BUDGET)?;

@@ -26,12 +26,12 @@ pub mod tracing_setup;
 
 pub use access_log::{AccessLog, WorkerLog};
 pub use counters::{
-    CacheLookup, CertificateStats, ListenerStats, ProcessStats, RolloutEnd, RouteStats,
-    UpstreamStats,
+    CacheLookup, CertificateStats, DeadlineResult, ListenerStats, ProcessStats, RolloutEnd,
+    RouteStats, UpstreamStats,
 };
 pub use dns_stats::LookupResult;
 pub use filter_stats::{Decision, FilterStats};
-pub use guard_stats::{EjectionCause, Guard, RetryCause, RetryRefusal};
+pub use guard_stats::{EjectionCause, Guard, HedgeResult, RetryCause, RetryRefusal};
 pub use handshakes::{HandshakeResult, HandshakeVersion};
 pub use histogram::Histogram;
 pub use metrics::Metrics;

@@ -111,6 +111,13 @@ impl Balancer {
         state.is_healthy() && !state.is_ejected(self.shared.now())
     }
 
+    /// Is there an endpoint in use beside these?
+    pub(super) fn has_other(&self, tried: &[SocketAddr]) -> bool {
+        self.refresh(self.shared.now());
+        let live = self.live.borrow();
+        live.members.iter().any(|at| !tried.contains(&self.members[*at].endpoint.address()))
+    }
+
     /// The next endpoint: for `key` where a hash decides, and none of `tried` while there is another.
     /// None: none is in use.
     pub(super) fn pick(&self, key: u64, tried: &[SocketAddr]) -> Option<usize> {
@@ -217,6 +224,13 @@ impl Balancer {
         let mut is_live = vec![false; self.members.len()];
         live.members.iter().for_each(|at| is_live[*at] = true);
         (live.is_live, live.epoch, live.until) = (is_live, epoch, ends.unwrap_or(u64::MAX));
+    }
+
+    /// An endpoint had not answered after so long, when nobody waited any more.
+    pub(super) fn outlasted(&self, at: usize, time: Duration) {
+        if matches!(self.algorithm, Algorithm::PeakEwma) {
+            self.members[at].endpoint.load.observe_at_least(time, Instant::now());
+        }
     }
 
     /// An endpoint has answered, or `answered` says that it has not.

@@ -55,6 +55,11 @@ impl Lease {
         self.reported.set(false);
     }
 
+    /// A kept connection was closed under the attempt, which says nothing of the endpoint.
+    pub fn disregard(&self) {
+        self.reported.set(true);
+    }
+
     fn report(&self, answered: Answered, time: Duration) {
         if !self.reported.replace(true) {
             self.balancer.record(self.at, answered, time);
@@ -64,6 +69,10 @@ impl Lease {
 
 impl Drop for Lease {
     fn drop(&mut self) {
+        // Whoever gave up waiting has not seen how long it takes, but that it takes so long at least.
+        if !self.reported.get() {
+            self.balancer.outlasted(self.at, self.began.elapsed());
+        }
         self.balancer.member(self.at).endpoint.load.end();
     }
 }

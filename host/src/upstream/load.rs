@@ -61,6 +61,13 @@ impl Load {
         self.observed.set(now);
     }
 
+    /// An answer takes so long at least.
+    pub(super) fn observe_at_least(&self, time: Duration, now: Instant) {
+        if time.as_nanos() as f64 > self.expected_at(now) {
+            self.observe(time, now);
+        }
+    }
+
     /// What one more request is expected to cost.
     pub(super) fn cost(&self, now: Instant) -> f64 {
         let expected = self.expected_at(now);
@@ -81,6 +88,18 @@ impl Load {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_answer_that_was_not_waited_for_counts_only_where_it_is_slower_than_expected() {
+        let (load, start) = (Load::default(), Instant::now());
+        load.observe(Duration::from_millis(10), start);
+        load.observe_at_least(Duration::from_millis(9), start);
+        assert_eq!(load.cost(start), 1e7);
+        load.observe_at_least(Duration::from_millis(10), start);
+        assert_eq!(load.cost(start), 1e7);
+        load.observe_at_least(Duration::from_millis(11), start);
+        assert_eq!(load.cost(start), 1.1e7);
+    }
 
     #[test]
     fn a_slow_answer_counts_at_once_and_a_fast_one_by_and_by() {

@@ -343,6 +343,12 @@ impl Upstream {
         if allowed { Ok(counted) } else { Err(RetryRefusal::Budget) }
     }
 
+    /// Is there an endpoint in use beside these?
+    pub fn has_other(&self, tried: &[SocketAddr]) -> bool {
+        let choice = self.choice.borrow();
+        choice.balancer.as_ref().is_some_and(|balancer| balancer.has_other(tried))
+    }
+
     /// The index of the worker that this view belongs to.
     pub fn worker(&self) -> usize {
         self.worker

@@ -108,6 +108,7 @@ impl View {
                 .collect(),
             limits: config.limits.clone(),
             admission: admission(config),
+            deadline: config.deadline.clone(),
             passing: config.pass.as_ref().map(|pass| passing(pass, &config.name)),
         };
         let listeners = snapshot.config.listeners.iter().enumerate();

@@ -35,7 +35,7 @@ pub(in crate::config) fn dump(policy: &Policy, upstream: &mut Value) {
 
 fn dump_retry(retry: &Retry) -> Value {
     let Retry { on, attempts, per_try_timeout, any_method, .. } = retry;
-    let Retry { replay_buffer, retry_after_max, backoff, budget, .. } = retry;
+    let Retry { replay_buffer, retry_after_max, backoff, budget, hedge, .. } = retry;
     let on: Vec<String> = on.iter().map(Condition::to_string).collect();
     let mut value = json!({
         "on": on,
@@ -46,6 +46,9 @@ fn dump_retry(retry: &Retry) -> Value {
         "backoff": backoff.dump(),
         "budget": budget.dump(),
     });
+    if let Some(after) = hedge {
+        value["hedge"] = json!({ "after": duration(*after) });
+    }
     if let Some(timeout) = per_try_timeout {
         value["per_try_timeout"] = duration(*timeout);
     }

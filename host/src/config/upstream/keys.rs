@@ -3,7 +3,8 @@
 
 use crate::config::limits::{
     ATTEMPTS, Backoff, HEALTH_INTERVAL, HEALTH_STATUS, HEALTH_THRESHOLD, HEALTH_TIMEOUT,
-    PER_TRY_TIMEOUT, REPLAY_BUFFER, RETRY_AFTER_MAX, RETRY_CONDITIONS_MAX, RetryBudget,
+    HEDGE_AFTER, PER_TRY_TIMEOUT, REPLAY_BUFFER, RETRY_AFTER_MAX, RETRY_CONDITIONS_MAX,
+    RetryBudget,
 };
 use crate::config::spec::Presence::{self, Optional};
 use crate::config::spec::{Key, Kind, Limit, Table};
@@ -54,7 +55,26 @@ pub(in crate::config) const RETRY: Table = Table {
         ),
         key("backoff", Kind::Table(&Backoff::TABLE), "How long is waited before a repetition."),
         key("budget", Kind::Table(&RetryBudget::TABLE), "How many requests may be repeated."),
+        key(
+            "hedge",
+            Kind::Table(&HEDGE),
+            "When a second attempt joins one that takes too long. Without it: never.",
+        ),
     ],
+};
+
+/// Of `[upstream.NAME.retry.hedge]`.
+pub(in crate::config) const HEDGE: Table = Table {
+    doc: "A second attempt at another endpoint, beside one that takes too long; the first answer wins. \
+          It counts as a repetition.",
+    keys: &[Key {
+        presence: Presence::Required,
+        ..key(
+            "after",
+            Kind::Limit(HEDGE_AFTER),
+            "Time from the start of an attempt to that of the second.",
+        )
+    }],
 };
 
 /// Of `[upstream.NAME.health]`.

@@ -72,6 +72,8 @@ pub struct Retry {
     pub backoff: Backoff,
     /// How much is repeated.
     pub budget: RetryBudget,
+    /// How long an attempt is waited for before a second one joins it; none: however long it takes.
+    pub hedge: Option<Duration>,
 }
 
 /// After what a request is repeated.

@@ -101,6 +101,7 @@ fn retry(table: &TableReader<'_, '_>) -> Retry {
         retry_after_max: table.duration("retry_after_max"),
         backoff,
         budget: RetryBudget::read(&table.table("budget")),
+        hedge: table.has("hedge").then(|| table.table("hedge").duration("after")),
     }
 }
 
