@@ -22,6 +22,7 @@ const FIELDS: &[&str] = &[
     "upstream_ms",
     "upstream",
     "endpoint",
+    "endpoint_peer",
     "generation",
 ];
 
@@ -53,6 +54,7 @@ async fn an_exchange_is_one_line_with_the_documented_fields() {
     assert_eq!((&line["request_bytes"], &line["generation"]), (&5.into(), &1.into()));
     assert_eq!(line["response_bytes"], reply.body.len());
     assert_eq!(line["endpoint"], origin.address.to_string());
+    assert_eq!(line["endpoint_peer"], serde_json::Value::Null);
 }
 
 #[tokio::test]

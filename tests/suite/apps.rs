@@ -316,7 +316,8 @@ async fn apps_of_four_languages_call_each_other_and_nothing_is_readable_between_
                 assert_eq!((&*next.method, &*next.body), ("POST", "s3cr3t body"), "{from} {to}");
 
                 // Who was asked knows by whom, and who has asked knows where it went.
-                let line = mesh.place(to).sidecar.output.line(&identity(from)).await;
+                let peer = format!("\"peer\":\"{}\"", identity(from));
+                let line = mesh.place(to).sidecar.output.line(&peer).await;
                 let line: serde_json::Value = serde_json::from_str(&line).expect("JSON");
                 assert_eq!(line["listener"], "inbound");
                 assert_eq!(line["peer"], identity(from));
@@ -325,6 +326,7 @@ async fn apps_of_four_languages_call_each_other_and_nothing_is_readable_between_
                 let line: serde_json::Value = serde_json::from_str(&line).expect("JSON");
                 assert_eq!((&line["status"], &line["path"]), (&200.into(), &"/via".into()));
                 assert_eq!(line["endpoint"], mesh.place(to).between.address.to_string());
+                assert_eq!(line["endpoint_peer"], identity(to));
             }
         }
         // All of them, one behind the other, and round about.

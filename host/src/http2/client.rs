@@ -10,7 +10,7 @@ use super::guard::{Guard, Side, Watch};
 use super::head::{self, ResponseFraming};
 use super::keepalive::{KeepAlive, Silence, Timer};
 use super::limits::Http2Limits;
-use crate::http::{BodyLength, RequestHead, ResponseHead};
+use crate::http::{BodyLength, PeerIdentity, RequestHead, ResponseHead};
 use bytes::Bytes;
 use h2::client::{self, SendRequest};
 use http::Method;
@@ -18,6 +18,7 @@ use std::cell::{Cell, RefCell};
 use std::future::Future;
 use std::pin::Pin;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -28,6 +29,8 @@ use tokio::time::Instant;
 #[derive(Clone)]
 pub struct Client {
     shared: Rc<Shared>,
+    /// Who the server has proved to be, as far as whoever made the connection has said.
+    identity: Option<Arc<PeerIdentity>>,
 }
 
 struct Shared {
@@ -77,7 +80,17 @@ impl Client {
             closing: None,
         };
         tokio::task::spawn_local(driver);
-        Ok(Client { shared })
+        Ok(Client { shared, identity: None })
+    }
+
+    /// A connection to this server.
+    pub fn of(self, identity: Option<Arc<PeerIdentity>>) -> Self {
+        Client { identity, ..self }
+    }
+
+    /// Who the server has proved to be; none: nobody has said so.
+    pub fn identity(&self) -> Option<&Arc<PeerIdentity>> {
+        self.identity.as_ref()
     }
 
     /// Takes the connection another request now? No once it is ending, and while as many streams

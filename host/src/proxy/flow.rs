@@ -9,13 +9,14 @@ use super::reply::Fault;
 use super::retry::Retries;
 use super::route::{Listener, Taken, Way};
 use crate::chain::{BodyPass, Direction, Exchange, Hook, LocalResponse, Outcome, Passed, Progress};
-use crate::http::{BodyError, BodyLength, Fields, Frame};
+use crate::http::{BodyError, BodyLength, Fields, Frame, PeerIdentity};
 use crate::shadow::Recording;
 use crate::shadow::record::Finish;
 use crate::upstream::Lease;
 use bytes::Bytes;
 use std::cell::{Cell, RefCell};
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// One exchange on its way. The cells are for the two directions, which take turns.
@@ -50,6 +51,8 @@ pub struct Flow<'a> {
     pub upstream_time: Cell<Option<Duration>>,
     /// Where it was sent.
     pub endpoint: Cell<Option<SocketAddr>>,
+    /// Who has proved to be there; none without TLS, and where there was no connection.
+    pub endpoint_identity: RefCell<Option<Arc<PeerIdentity>>>,
     /// The client waits for `100 (Continue)` before it sends the body.
     pub awaits_continue: Cell<bool>,
     /// We are to send it.
@@ -120,6 +123,7 @@ impl<'a> Flow<'a> {
             request_sent: Cell::new(None),
             upstream_time: Cell::new(None),
             endpoint: Cell::new(None),
+            endpoint_identity: RefCell::default(),
             awaits_continue: Cell::new(false),
             continue_due: Cell::new(false),
             deadline,
@@ -128,6 +132,15 @@ impl<'a> Flow<'a> {
             retries: Retries::new(route.upstream, deadline),
             recording: RefCell::default(),
             copying: RefCell::default(),
+        }
+    }
+
+    /// The request goes to the endpoint at `address`, or it would have.
+    pub fn goes_to(&self, address: SocketAddr, identity: Option<&Arc<PeerIdentity>>) {
+        self.endpoint.set(Some(address));
+        // Mostly there is none before and none now.
+        if identity.is_some() || self.endpoint_identity.borrow().is_some() {
+            *self.endpoint_identity.borrow_mut() = identity.cloned();
         }
     }
 

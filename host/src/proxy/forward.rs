@@ -153,12 +153,14 @@ pub(super) async fn attempt(
     let key = upstream.hash_key.as_ref().map_or(0, |key| hash_of(flow, key));
     let lent = upstream.lend(Wanted { freshness, key, tried }).await;
     let lent = lent.map_err(|NotLent { error, address }| {
-        flow.endpoint.set(address.or(flow.endpoint.get()));
+        if let Some(address) = address {
+            flow.goes_to(address, None);
+        }
         Failed::to_lend(error)
     })?;
     flow.deadline.tell(&mut flow.exchange.borrow_mut().request.fields);
     let Lent { connection, address, reused, lease } = lent;
-    flow.endpoint.set(Some(address));
+    flow.goes_to(address, connection.identity());
     *flow.lease.borrow_mut() = lease;
     let attempted = match connection {
         Connection::Http1(mut connection) => {

@@ -15,7 +15,7 @@ use super::reply::Fault;
 use super::retry::{Retries, grpc_status};
 use super::timer::Timer;
 use crate::chain::Direction;
-use crate::http::{BodyLength, Protocol, ResponseHead};
+use crate::http::{BodyLength, PeerIdentity, Protocol, ResponseHead};
 use crate::http2::{self, RequestError};
 use crate::telemetry::HedgeResult;
 use crate::upstream::{Connection, Freshness, Http1, Lease, Lent, Wanted};
@@ -23,6 +23,7 @@ use std::cell::Cell;
 use std::future::{Future, poll_fn};
 use std::net::SocketAddr;
 use std::pin::{Pin, pin};
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 use tokio::time::Instant;
@@ -203,6 +204,7 @@ impl<'f, 'e: 'f> Second<'f, 'e> {
 /// A second attempt that has the head of an answer.
 struct Won {
     address: SocketAddr,
+    identity: Option<Arc<PeerIdentity>>,
     lease: Option<Lease>,
     head: ResponseHead,
     length: BodyLength,
@@ -231,8 +233,8 @@ impl Won {
         responder: &mut Responder<'_>,
         timers: &mut Timers,
     ) -> Result<Attempted, Failed> {
-        let Won { address, lease, head, length, mut carrier } = *self;
-        flow.endpoint.set(Some(address));
+        let Won { address, identity, lease, head, length, mut carrier } = *self;
+        flow.goes_to(address, identity.as_ref());
         *flow.lease.borrow_mut() = lease;
         flow.exchange.borrow_mut().response = head;
         let attempted = {
@@ -277,6 +279,7 @@ async fn attempt_second(
     let lent = upstream.lend(wanted).await.map_err(|lent| Failed::to_lend(lent.error))?;
     flow.deadline.tell(&mut flow.exchange.borrow_mut().request.fields);
     let Lent { connection, address, lease, reused } = lent;
+    let identity = connection.identity().cloned();
     let mut head = ResponseHead::default();
     let answered = match connection {
         Connection::Http1(connection) => {
@@ -285,7 +288,9 @@ async fn attempt_second(
         Connection::Http2(client) => over_http2(flow, retries, &client, length, &mut head).await,
     };
     match answered {
-        Ok((length, carrier)) => Ok(Box::new(Won { address, lease, head, length, carrier })),
+        Ok((length, carrier)) => {
+            Ok(Box::new(Won { address, identity, lease, head, length, carrier }))
+        }
         Err(failed) => {
             if let Some(lease) = lease {
                 if reused { lease.disregard() } else { lease.failed() }

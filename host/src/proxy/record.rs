@@ -4,6 +4,7 @@ use super::flow::Flow;
 use super::reply::Fault;
 use super::route::{Listener, Route, Side};
 use crate::chain::{Exchange, Members, Outcome};
+use crate::http::PeerIdentity;
 use crate::rollout::arm::Ended;
 use crate::shadow::record::Finish;
 use crate::telemetry::WorkerLog;
@@ -70,8 +71,13 @@ impl Record<'_> {
             let (failed, outcome) = (!failed.is_empty(), outcome.clone());
             recording.finish(exchange, Finish { failed, failed_closed, outcome });
         }
-        let endpoint = flow.endpoint.get();
-        self.log(listener, exchange, &outcome, Some(&route.upstream.name), endpoint);
+        let identity = flow.endpoint_identity.borrow();
+        let asked = Asked {
+            upstream: Some(&route.upstream.name),
+            endpoint: flow.endpoint.get(),
+            identity: identity.as_deref(),
+        };
+        self.log(listener, exchange, &outcome, asked);
         active.outcome = outcome;
     }
 
@@ -87,7 +93,7 @@ impl Record<'_> {
         let outcome = refused(exchange, fault, sent, started);
         listener.unrouted.request_started(self.worker);
         listener.unrouted.request_finished(self.worker, &outcome);
-        self.log(listener, exchange, &outcome, None, None);
+        self.log(listener, exchange, &outcome, Asked::default());
     }
 
     /// A request that has found its route was turned away before a filter saw it, and told so (`sent`)
@@ -101,27 +107,30 @@ impl Record<'_> {
         mut active: Active<'_>,
     ) {
         let outcome = refused(exchange, fault, sent, started);
-        self.log(listener, exchange, &outcome, None, None);
+        self.log(listener, exchange, &outcome, Asked::default());
         active.outcome = outcome;
     }
 
-    fn log(
-        &self,
-        listener: &Listener,
-        exchange: &Exchange,
-        outcome: &Outcome,
-        upstream: Option<&str>,
-        endpoint: Option<SocketAddr>,
-    ) {
+    fn log(&self, listener: &Listener, exchange: &Exchange, outcome: &Outcome, asked: Asked<'_>) {
         if let Some(log) = self.log {
-            let endpoint = endpoint.map(|endpoint| endpoint.to_string());
-            log.record(
-                exchange,
-                outcome,
-                Served { upstream, endpoint: endpoint.as_deref(), generation: listener.generation },
-            );
+            let endpoint = asked.endpoint.map(|endpoint| endpoint.to_string());
+            let served = Served {
+                upstream: asked.upstream,
+                endpoint: endpoint.as_deref(),
+                endpoint_peer: asked.identity.map(PeerIdentity::name),
+                generation: listener.generation,
+            };
+            log.record(exchange, outcome, served);
         }
     }
+}
+
+/// Who was asked last.
+#[derive(Clone, Copy, Default)]
+struct Asked<'a> {
+    upstream: Option<&'a str>,
+    endpoint: Option<SocketAddr>,
+    identity: Option<&'a PeerIdentity>,
 }
 
 /// What a request came to that was refused before a filter saw it.

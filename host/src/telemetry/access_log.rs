@@ -23,7 +23,7 @@ pub const FIELD_BYTES_MAX: usize = 8 * 1024;
 pub const NOTE_PREFIX: &str = "access_log.";
 
 /// The fields every line has, in their order.
-pub const FIELDS: [&str; 19] = [
+pub const FIELDS: [&str; 20] = [
     "time",
     "listener",
     "route",
@@ -42,6 +42,7 @@ pub const FIELDS: [&str; 19] = [
     "upstream_ms",
     "upstream",
     "endpoint",
+    "endpoint_peer",
     "generation",
 ];
 
@@ -58,6 +59,8 @@ pub struct Served<'a> {
     pub upstream: Option<&'a str>,
     /// The endpoint that was asked last.
     pub endpoint: Option<&'a str>,
+    /// Who has proved to be there; none without TLS.
+    pub endpoint_peer: Option<&'a str>,
     /// The generation that served the exchange.
     pub generation: u64,
 }
@@ -186,6 +189,7 @@ fn write_line(
     milliseconds(line, "upstream_ms", outcome.upstream)?;
     optional(line, "upstream", served.upstream);
     optional(line, "endpoint", served.endpoint);
+    optional(line, "endpoint_peer", served.endpoint_peer);
     write!(line, ",\"generation\":{}", served.generation)?;
     for (key, value) in exchange.notes() {
         if let Some(name) = key.strip_prefix(NOTE_PREFIX)
@@ -301,8 +305,12 @@ mod tests {
     #[test]
     fn a_line_has_every_field_in_order() {
         let (log, written) = open();
-        let served =
-            Served { upstream: Some("app"), endpoint: Some("127.0.0.1:3000"), generation: 7 };
+        let served = Served {
+            upstream: Some("app"),
+            endpoint: Some("127.0.0.1:3000"),
+            endpoint_peer: Some("spiffe://example.test/sa/app"),
+            generation: 7,
+        };
         log.worker().record(&exchange("/a?b=c"), &outcome(), served);
         assert!(log.flush(LONG));
         let text = String::from_utf8(written.0.lock().unwrap().clone()).unwrap();
@@ -312,7 +320,8 @@ mod tests {
             r#""method":"GET","authority":"example.com","path":"/a?b=c","protocol":"HTTP/1.1","#,
             r#""status":200,"complete":true,"error":null,"request_bytes":5,"#,
             r#""response_bytes":18446744073709551615,"duration_ms":12.034,"upstream_ms":0.000,"#,
-            r#""upstream":"app","endpoint":"127.0.0.1:3000","generation":7}"#,
+            r#""upstream":"app","endpoint":"127.0.0.1:3000","#,
+            r#""endpoint_peer":"spiffe://example.test/sa/app","generation":7}"#,
             "\n"
         );
         assert_eq!(rest, expected);

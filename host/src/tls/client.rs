@@ -5,6 +5,7 @@ use super::verify::{Endpoints, Trust};
 use super::{Ours, current_certificate, provider, versions};
 use crate::config::tls::{Authorities, UpstreamTls};
 use crate::config::{Protocol, Upstream};
+use crate::http::PeerIdentity;
 use crate::telemetry::HandshakeResult;
 use rustls::client::{ClientConfig, ClientConnection, Resumption};
 use rustls::pki_types::ServerName;
@@ -54,13 +55,14 @@ impl Originator {
         session.map(Connection::Client)
     }
 
-    /// To be called after a handshake.
+    /// Who the endpoint has proved to be. To be called after a handshake.
     ///
     /// # Errors
     /// The endpoint's certificate was good when the session began that is being resumed, and no
     /// longer is.
-    pub fn check(&self, session: &Connection) -> Result<(), HandshakeResult> {
-        current_certificate(session).map(drop)
+    pub fn peer(&self, session: &Connection) -> Result<Option<Arc<PeerIdentity>>, HandshakeResult> {
+        let read = current_certificate(session)?;
+        Ok(read.map(|read| Arc::new(PeerIdentity::new(read.names, None))))
     }
 }
 

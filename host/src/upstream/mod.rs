@@ -30,6 +30,7 @@ use race::Winner;
 use crate::config;
 use crate::config::UpstreamLimits;
 use crate::dns::{Addresses, Missing};
+use crate::http::PeerIdentity;
 use crate::http1::HeadLimits;
 use crate::http2::{Client, Http2Limits};
 use crate::telemetry::{Guard, RetryRefusal, UpstreamStats};
@@ -92,6 +93,16 @@ pub enum Connection {
     Http1(Box<Http1>),
     /// Shared.
     Http2(Client),
+}
+
+impl Connection {
+    /// Who the endpoint has proved to be; none without TLS.
+    pub fn identity(&self) -> Option<&Arc<PeerIdentity>> {
+        match self {
+            Connection::Http1(connection) => connection.identity.as_ref(),
+            Connection::Http2(client) => client.identity(),
+        }
+    }
 }
 
 /// A connection, with what is known of it.

@@ -2,9 +2,10 @@
 //! upstream has the endpoint any more.
 
 use super::load::Load;
-use super::secure::{self, Spoken};
+use super::secure::{self, Begun, Spoken};
 use super::{Connection, LendError, Upstream};
 use crate::config::Protocol;
+use crate::http::PeerIdentity;
 use crate::http1::{Reader, Writer};
 use crate::http2::{Client, ConnectionError};
 use crate::io::Stream;
@@ -127,6 +128,8 @@ pub struct Http1 {
     pub writer: Writer,
     /// The answer read last leaves the connection open.
     pub keepable: bool,
+    /// Who the endpoint has proved to be; none without TLS.
+    pub identity: Option<Arc<PeerIdentity>>,
     endpoint: Rc<Endpoint>,
     _open: Open,
 }
@@ -216,20 +219,30 @@ impl Endpoint {
         upstream: &Upstream,
         Reached { socket, open }: Reached,
     ) -> Result<Connection, LendError> {
-        let (stream, spoken) = secure::begin(upstream, self.address, socket).await?;
+        let begun = secure::begin(upstream, self.address, socket).await?;
+        let Begun { stream, spoken, identity } = begun;
         match spoken {
             Spoken::Http1 => Ok(Connection::Http1(Box::new(Http1 {
                 reader: Reader::new(stream.clone()),
                 writer: Writer::new(stream),
                 keepable: false,
+                identity,
                 endpoint: self.clone(),
                 _open: open,
             }))),
-            Spoken::Http2 => self.greet(Counted { stream, _open: open }, upstream).await,
+            Spoken::Http2 => {
+                let io = Counted { stream, _open: open };
+                self.greet(io, identity, upstream).await
+            }
         }
     }
 
-    async fn greet(&self, io: Counted, upstream: &Upstream) -> Result<Connection, LendError> {
+    async fn greet(
+        &self,
+        io: Counted,
+        identity: Option<Arc<PeerIdentity>>,
+        upstream: &Upstream,
+    ) -> Result<Connection, LendError> {
         let handshake = Client::handshake(io, upstream.http2_limits.clone());
         let client = handshake.await.map_err(|error| {
             tracing::debug!(endpoint = %self.address, error = %error, "An HTTP/2 connection failed.");
@@ -238,6 +251,7 @@ impl Endpoint {
                 _ => LendError::Handshake,
             }
         })?;
+        let client = client.of(identity);
         if self.users.get() > 0 {
             self.http2.borrow_mut().push(client.clone());
         }

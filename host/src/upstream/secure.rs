@@ -5,6 +5,7 @@
 
 use super::{LendError, Upstream};
 use crate::config::Protocol;
+use crate::http::PeerIdentity;
 use crate::io::Stream;
 use crate::io::tls::{HandshakeError, Tls};
 use crate::telemetry::{HandshakeResult, HandshakeVersion};
@@ -12,6 +13,7 @@ use crate::tls::{failure_of, success_of, version_of};
 use rustls::Connection;
 use std::future::poll_fn;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use tokio::net::TcpStream;
 
 /// What is spoken on a connection.
@@ -21,18 +23,26 @@ pub(super) enum Spoken {
     Http2,
 }
 
+/// A stream of a connected socket.
+pub(super) struct Begun {
+    pub(super) stream: Stream,
+    pub(super) spoken: Spoken,
+    /// Who the endpoint has proved to be; none without TLS.
+    pub(super) identity: Option<Arc<PeerIdentity>>,
+}
+
 /// Makes a stream of a connected socket.
 pub(super) async fn begin(
     upstream: &Upstream,
     address: SocketAddr,
     socket: TcpStream,
-) -> Result<(Stream, Spoken), LendError> {
+) -> Result<Begun, LendError> {
     let Some(originator) = &upstream.tls else {
         let spoken = match upstream.protocol {
             Protocol::Http2 => Spoken::Http2,
             Protocol::Http1 | Protocol::Auto => Spoken::Http1,
         };
-        return Ok((Stream::tcp(socket), spoken));
+        return Ok(Begun { stream: Stream::tcp(socket), spoken, identity: None });
     };
     let failed = |result: HandshakeResult, version, error: &dyn std::fmt::Display| {
         upstream.stats.handshake(upstream.worker, result, version);
@@ -59,15 +69,15 @@ pub(super) async fn begin(
         }
         Err(elapsed) => return Err(failed(HandshakeResult::Timeout, version, &elapsed)),
     }
-    if let Err(result) = originator.check(tls.session()) {
-        return Err(failed(result, version, &"the certificate of a resumed session"));
-    }
+    let identity = originator
+        .peer(tls.session())
+        .map_err(|result| failed(result, version, &"the certificate of a resumed session"))?;
     let Some(spoken) = spoken(upstream.protocol, tls.session()) else {
         let error = "the endpoint has not agreed to HTTP/2";
         return Err(failed(HandshakeResult::Incompatible, version, &error));
     };
     upstream.stats.handshake(upstream.worker, success_of(tls.session()), version);
-    Ok((Stream::tls(tls), spoken))
+    Ok(Begun { stream: Stream::tls(tls), spoken, identity })
 }
 
 /// What the endpoint has chosen of what it was offered; without a choice it speaks HTTP/1.1.
