@@ -258,7 +258,7 @@ pub struct FilterCode {
     hooks: Hooks,
     imports: Vec<Capability>,
     /// Its module can be had by itself (`direct`).
-    pub(super) has_direct_form: bool,
+    pub(super) direct_form: Option<(&'static str, direct::PostReturn)>,
     content: blake3::Hash,
     code_bytes: u64,
 }
@@ -316,14 +316,16 @@ impl FilterCode {
             let capability = Capability::ALL.into_iter().find(|one| one.name() == local);
             imports.extend(capability.filter(|_| needs));
         }
-        let has_direct_form = component.get_export_index(None, direct::MODULE_EXPORT).is_some();
+        let direct_form = direct::MODULE_EXPORTS
+            .into_iter()
+            .find(|(name, _)| component.get_export_index(None, name).is_some());
         Ok(FilterCode {
             runtime,
             component,
             exports,
             hooks,
             imports,
-            has_direct_form,
+            direct_form,
             content,
             code_bytes,
         })

@@ -168,17 +168,15 @@ impl Form {
         shared: &Arc<Shared>,
         presence: &Presence,
     ) -> Result<Self, StartError> {
-        if !code.has_direct_form {
-            return Ok(Form::Component(pre));
-        }
+        let Some((module, told)) = code.direct_form else { return Ok(Form::Component(pre)) };
         let mut store = open(code, shared, usize::MAX);
         let instance = start(&mut store, presence, |store| pre.instantiate(store))?;
         // The module's functions have no types of the component model: they are checked here.
         ComponentHooks::find(code, &instance, &mut store)?;
-        let Some(module) = instance.get_module(&mut store, direct::MODULE_EXPORT) else {
+        let Some(module) = instance.get_module(&mut store, module) else {
             return Ok(Form::Component(pre));
         };
-        let linked = direct::link(code.runtime.engine(), &module, granted);
+        let linked = direct::link(code.runtime.engine(), &module, granted, told);
         let whole = |direct: &direct::Pre| {
             let exported = |hook: &Hook| code.exports[*hook as usize].is_some();
             Hook::ALL.iter().filter(|hook| exported(hook)).all(|hook| direct.has(*hook))

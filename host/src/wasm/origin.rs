@@ -1,7 +1,8 @@
 //! What a component says of how it was made: the mark of its SDK and the names of its tools.
 //!
 //! Both stand in custom sections, in the words of whoever made it: they are shown to people, and
-//! nothing depends on them. Knows no engine: the bytes are only walked over.
+//! nothing that matters to anybody else depends on them (`direct::PostReturn`). Knows no engine: the
+//! bytes are only walked over.
 
 use std::fmt;
 use wasmparser::{KnownCustom, Parser, Payload, ProducersSectionReader};

@@ -1,6 +1,7 @@
 //! Calls into a module: parameters are lowered, answers lifted, what the guest handed over is freed.
 
 use super::memory::{bytes, elements, give, no_such_case, text, too_large, value, word};
+use super::shape::PostReturn;
 use crate::chain::{self, Hook, Outcome};
 use crate::wasm::instance::{Data, HostRefusal};
 use crate::wasm::types::{self, BodyDecision, ConfigError, Field, Head, LocalResponse};
@@ -30,6 +31,7 @@ type Completed = (u32, u32, u32, u32, u32, u32, u64, u64, u64, u32, u64);
 struct Answering<P> {
     call: TypedFunc<P, u32>,
     post_return: Option<TypedFunc<u32, ()>>,
+    told: PostReturn,
 }
 
 impl Hooks {
@@ -38,8 +40,9 @@ impl Hooks {
         instance: &Instance,
         store: &mut Store<Data>,
         names: &[Option<Box<str>>; Hook::ALL.len()],
+        told: PostReturn,
     ) -> Result<Self> {
-        let mut finder = Finder { instance, store, names };
+        let mut finder = Finder { instance, store, names, told };
         Ok(Hooks {
             configure: finder.answering(Hook::Configure)?,
             wanted_hooks: finder.answering(Hook::WantedHooks)?,
@@ -63,7 +66,7 @@ impl Hooks {
     ) -> Result<std::result::Result<(), ConfigError>> {
         let Some(hook) = &self.configure else { return Ok(Ok(())) };
         let (at, length) = hand_over(store, json.as_bytes())?;
-        hook.call(store, (at, length), |memory, answer, mut budget| {
+        hook.call(store, (at, length), |memory, answer, budget| {
             let result = value::<20>(memory, answer, 4)?;
             Ok(match result[0] {
                 0 => Ok(()),
@@ -97,7 +100,7 @@ impl Hooks {
         from: u32,
     ) -> Result<std::result::Result<(), String>> {
         let found = self.migrate.as_ref().ok_or_else(|| absent(Hook::Migrate))?;
-        found.call(store, (from,), |memory, answer, mut budget| {
+        found.call(store, (from,), |memory, answer, budget| {
             let result = value::<12>(memory, answer, 4)?;
             Ok(match result[0] {
                 0 => Ok(()),
@@ -115,7 +118,7 @@ impl Hooks {
             _ => &None,
         };
         let found = found.as_ref().ok_or_else(|| absent(hook))?;
-        found.call(store, (), |memory, answer, mut budget| {
+        found.call(store, (), |memory, answer, budget| {
             Ok(match value::<1>(memory, answer, 4)?[0] {
                 0 => Head::Proceed,
                 1 => Head::SkipBody,
@@ -144,7 +147,7 @@ impl Hooks {
         };
         let found = found.as_ref().ok_or_else(|| absent(hook))?;
         let (at, length) = hand_over(store, chunk)?;
-        found.call(store, (at, length, u32::from(last)), |memory, answer, mut budget| {
+        found.call(store, (at, length, u32::from(last)), |memory, answer, budget| {
             let decision = value::<24>(memory, answer, 4)?;
             Ok(match decision[0] {
                 0 => BodyDecision::Pass,
@@ -205,26 +208,39 @@ impl<P: WasmParams> Answering<P> {
         &self,
         store: &mut Store<Data>,
         parameters: P,
-        lift: impl FnOnce(&[u8], u32, Budget) -> Result<T>,
+        lift: impl FnOnce(&[u8], u32, &mut Budget) -> Result<T>,
     ) -> Result<T> {
         let answer = self.call.call(&mut *store, parameters)?;
         let guest = store.data().guest.as_ref().ok_or_else(not_in_place)?;
         let memory = guest.memory;
         let (memory, data) = memory.data_and_store_mut(&mut *store);
-        let lifted = lift(memory, answer, Budget(data.shared.transfer_bytes_max()))?;
-        if let Some(post_return) = &self.post_return {
+        let mut budget = Budget::new(data.shared.transfer_bytes_max());
+        let lifted = lift(memory, answer, &mut budget)?;
+        if let Some(post_return) = &self.post_return
+            && (budget.touched || self.told == PostReturn::Always)
+        {
             post_return.call(store, answer)?;
         }
         Ok(lifted)
     }
 }
 
-/// Bytes that an answer may still hand over: what is larger is not even read.
-struct Budget(usize);
+/// What an answer hands over.
+struct Budget {
+    /// Bytes that may still be: what is larger is not even read.
+    left: usize,
+    /// There was a list or a text, be it an empty one: the guest may have made room for it.
+    touched: bool,
+}
 
 impl Budget {
+    fn new(bytes: usize) -> Self {
+        Budget { left: bytes, touched: false }
+    }
+
     fn spend(&mut self, bytes: usize) -> Result<()> {
-        self.0 = self.0.checked_sub(bytes).ok_or_else(too_large)?;
+        self.touched = true;
+        self.left = self.left.checked_sub(bytes).ok_or_else(too_large)?;
         Ok(())
     }
 
@@ -276,6 +292,7 @@ struct Finder<'f> {
     instance: &'f Instance,
     store: &'f mut Store<Data>,
     names: &'f [Option<Box<str>>; Hook::ALL.len()],
+    told: PostReturn,
 }
 
 impl Finder<'_> {
@@ -295,6 +312,6 @@ impl Finder<'_> {
             Some(function) => Some(function.typed(&*self.store)?),
             None => None,
         };
-        Ok(Some(Answering { call, post_return }))
+        Ok(Some(Answering { call, post_return, told: self.told }))
     }
 }

@@ -2,6 +2,7 @@
 
 use super::hooks::Hooks;
 use super::memory::Guest;
+use super::shape::PostReturn;
 use super::{capabilities, messages, wasi};
 use crate::chain::Hook;
 use crate::wasm::component::{Capability, PACKAGE, contract_version};
@@ -14,10 +15,16 @@ pub(in crate::wasm) struct Pre {
     pre: InstancePre<Data>,
     /// Exported names of its hooks.
     names: [Option<Box<str>>; Hook::ALL.len()],
+    told: PostReturn,
 }
 
 /// Links a module that `shape` found. An error means that it is not what it seemed to be.
-pub(in crate::wasm) fn link(engine: &Engine, module: &Module, granted: &Granted) -> Result<Pre> {
+pub(in crate::wasm) fn link(
+    engine: &Engine,
+    module: &Module,
+    granted: &Granted,
+    told: PostReturn,
+) -> Result<Pre> {
     let mut linker = Linker::<Data>::new(engine);
     let mut linked: Vec<&str> = Vec::new();
     for import in module.imports() {
@@ -44,7 +51,7 @@ pub(in crate::wasm) fn link(engine: &Engine, module: &Module, granted: &Granted)
             names[hook as usize] = Some(export.name().into());
         }
     }
-    Ok(Pre { pre: linker.instantiate_pre(module)?, names })
+    Ok(Pre { pre: linker.instantiate_pre(module)?, names, told })
 }
 
 impl Pre {
@@ -67,7 +74,7 @@ impl Pre {
         if let Some(initialize) = instance.get_func(&mut *store, "_initialize") {
             initialize.typed::<(), ()>(&*store)?.call(&mut *store, ())?;
         }
-        Hooks::find(&instance, store, &self.names)
+        Hooks::find(&instance, store, &self.names, self.told)
     }
 }
 

@@ -20,7 +20,7 @@ mod wasi;
 pub(super) use hooks::Hooks;
 pub(super) use link::{Pre, link};
 pub(super) use memory::Guest;
-pub(super) use shape::{MODULE_EXPORT, expose};
+pub(super) use shape::{MODULE_EXPORTS, PostReturn, expose};
 
 /// What host functions of a module get beside their parameters.
 type Caller<'a> = wasmtime::Caller<'a, super::instance::Data>;

@@ -6,22 +6,38 @@
 
 use super::wasi;
 use crate::wasm::component::PACKAGE;
+use crate::wasm::origin::SDK_SECTION;
 use wasmparser::{
     CanonicalFunction, CanonicalOption, ComponentExternalKind, ComponentTypeRef, ExternalKind,
     Parser, Payload, TypeRef,
 };
 
-/// Name of the export that `expose` adds.
-pub(in crate::wasm) const MODULE_EXPORT: &str = "pillion-direct-module";
+/// Names of the export that `expose` adds, by what they say of the module.
+pub(in crate::wasm) const MODULE_EXPORTS: [(&str, PostReturn); 2] = [
+    ("pillion-direct-module", PostReturn::Always),
+    ("pillion-direct-module-of-sdk", PostReturn::WithMemory),
+];
+
+/// When a module is to be told that its answer was read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::wasm) enum PostReturn {
+    /// Always, as the canonical ABI has it: who knows what it does then.
+    Always,
+    /// Where the answer handed memory over. What our SDK makes frees that and does nothing else; a
+    /// module that says so and is none keeps what it would have freed, within its own limits.
+    WithMemory,
+}
 
 /// The component with its main module exported too; none: it has another shape, or is not valid.
 pub(in crate::wasm) fn expose(component: &[u8]) -> Option<Vec<u8>> {
     let module = u8::try_from(main_module(component).ok()??).ok().filter(|at| *at < 0x80)?;
-    let length = u8::try_from(MODULE_EXPORT.len()).ok()?;
+    let told = if is_of_sdk(component) { PostReturn::WithMemory } else { PostReturn::Always };
+    let (name, _) = MODULE_EXPORTS.into_iter().find(|(_, when)| *when == told)?;
+    let length = u8::try_from(name.len()).ok()?;
     // Component model, binary format: an export section of one export of sort `core module`, without
     // a type of its own. All numbers are below 128, and so are their own LEB128 form.
     let mut section = vec![1, 0x00, length];
-    section.extend_from_slice(MODULE_EXPORT.as_bytes());
+    section.extend_from_slice(name.as_bytes());
     section.extend_from_slice(&[0x00, 0x11, module, 0x00]);
     let mut exposed = component.to_vec();
     exposed.extend_from_slice(&[EXPORT_SECTION, u8::try_from(section.len()).ok()?]);
@@ -89,7 +105,8 @@ fn main_module(component: &[u8]) -> wasmparser::Result<Option<usize>> {
                 for export in exports {
                     let export = export?;
                     let module = export.kind == ComponentExternalKind::Module;
-                    if module || export.name.name == MODULE_EXPORT {
+                    let ours = MODULE_EXPORTS.iter().any(|(name, _)| *name == export.name.name);
+                    if module || ours {
                         return Ok(None);
                     }
                 }
@@ -108,6 +125,14 @@ fn main_module(component: &[u8]) -> wasmparser::Result<Option<usize>> {
     Ok(match (mains.next(), mains.next()) {
         (Some((at, module)), None) if module.standalone => Some(at),
         _ => None,
+    })
+}
+
+/// Was it made with the SDK for Rust?
+fn is_of_sdk(component: &[u8]) -> bool {
+    Parser::new(0).parse_all(component).any(|payload| {
+        matches!(payload, Ok(Payload::CustomSection(section)) if section.name() == SDK_SECTION
+            && section.data().ends_with(b"(Rust)"))
     })
 }
 

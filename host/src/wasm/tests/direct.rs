@@ -7,6 +7,11 @@ use wit_parser::Resolve;
 /// A component of one module with `on-request`. When the request has a field `x`, `poison` runs, and
 /// `realloc` is the body of the allocator; else it proceeds.
 fn module(realloc: &str, poison: &str) -> Vec<u8> {
+    module_with("", realloc, poison)
+}
+
+/// The same, with more in the module.
+fn module_with(more: &str, realloc: &str, poison: &str) -> Vec<u8> {
     let text = format!(
         r#"(module
           (import "pillion:filter/request@0.1.0" "header" (func $header (param i32 i32 i32)))
@@ -22,6 +27,7 @@ fn module(realloc: &str, poison: &str) -> Vec<u8> {
           (import "pillion:filter/metrics@0.1.0" "report"
             (func $report (param i32 i32 i32 f64 i32)))
           (memory (export "memory") 2)
+          {more}
           (data (i32.const 1024) "x")
           (data (i32.const 1040) "\ff\fe")
           (func (export "cabi_realloc") (param i32 i32 i32 i32) (result i32) {realloc})
@@ -145,4 +151,23 @@ fn what_is_well_formed_goes_through() {
     let mut exchange = poisoned();
     assert_eq!(request(&filter, &mut exchange), Ok(HeadDecision::Proceed));
     assert_eq!(exchange.request.fields.get(Name::known("x")), Some(&b"GET"[..]));
+}
+
+#[test]
+fn only_the_sdk_is_spared_the_word_that_an_answer_without_memory_was_read() {
+    let told = r#"(func (export "cabi_post_pillion:filter/on-request@0.1.0#on-request") (param i32)
+        unreachable)"#;
+    let ours = r#"(@custom "pillion-sdk" "pillion-sdk 0.1.0 (Rust)")"#;
+    let other = r#"(@custom "pillion-sdk" "pillion-sdk 0.1.0 (Zig)")"#;
+    for (mark, spared) in [(ours, true), (other, false), ("", false)] {
+        let filter = filter(granted(), &module_with(&format!("{told}{mark}"), ROOM, RESPOND));
+        assert!(filter.prepared().runs_directly());
+        let answer = request(&filter, &mut Box::default());
+        match spared {
+            true => assert_eq!(answer, Ok(HeadDecision::Proceed)),
+            false => assert_eq!(answer.unwrap_err().kind, FailureKind::Trap, "{mark}"),
+        }
+        // A response has a list and bytes.
+        assert_eq!(failure(&filter).0, FailureKind::Trap, "{mark}");
+    }
 }
