@@ -119,7 +119,7 @@ const fn controls(word: u64) -> u64 {
     const LOW: u64 = 0x7f * ONES;
     let low = word & LOW;
     let from_blank = low + 0x60 * ONES;
-    let no_tab = (low ^ 0x09 * ONES) + LOW;
+    let no_tab = (low ^ (0x09 * ONES)) + LOW;
     let no_delete = (low ^ LOW) + LOW;
     ((!from_blank & no_tab) | !no_delete) & !word & HIGH
 }
