@@ -34,6 +34,11 @@ pub struct Places {
 }
 
 impl Admission {
+    /// Is there no limit that a request would meet?
+    pub fn is_free(&self) -> bool {
+        self.listener.is_none() && self.process.is_none()
+    }
+
     /// Lets a request in, at once or after a wait.
     ///
     /// # Errors

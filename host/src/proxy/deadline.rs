@@ -94,6 +94,11 @@ impl<'l> Deadline<'l> {
         .await
     }
 
+    /// Is there one?
+    pub fn holds(&self) -> bool {
+        self.passes.get().is_some()
+    }
+
     /// Is there time left after a wait?
     pub fn leaves(&self, wait: Duration) -> bool {
         self.passes.get().is_none_or(|passes| Instant::now() + wait < passes)

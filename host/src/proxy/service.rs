@@ -17,6 +17,7 @@ use super::respond::{deliver, fault_head, replace, replace_by_fault};
 use super::route::{Listener, Taken};
 use crate::chain::{Direction, Exchange, Progress, Verdict};
 use crate::http::{BodyLength, PeerIdentity, forwarding};
+use crate::overload::Places;
 use std::future::poll_fn;
 use std::net::IpAddr;
 use std::pin::pin;
@@ -74,8 +75,12 @@ pub async fn serve(
     exchange.route = route.config.name.clone();
     let active = record.begin(route);
 
-    let admitting = admit(listener, length, &mut body, &mut responder);
-    let places = match deadline.within(admitting).await {
+    // What is not waited for is not made: moving a future about costs more than asking.
+    let admitted = match listener.admission.is_free() {
+        true => Ok(Places::default()),
+        false => deadline.within(admit(listener, length, &mut body, &mut responder)).await,
+    };
+    let places = match admitted {
         Ok(places) => places,
         Err(fault) => {
             responder.closes(body.is_unread());
@@ -97,10 +102,11 @@ pub async fn serve(
         *flow.copying.borrow_mut() = mirror.begin(&flow.exchange.borrow());
     }
     let forwarded = match verdict {
-        Verdict::Proceed => {
+        Verdict::Proceed if deadline.holds() => {
             let forwarding = pin!(forward(&flow, length, &mut body, &mut responder, timers));
             deadline.within(forwarding).await
         }
+        Verdict::Proceed => forward(&flow, length, &mut body, &mut responder, timers).await,
         Verdict::Respond(response) => Err(Stop::Respond(response)),
         Verdict::Failed => Err(Stop::Fault(Fault::FilterFailed)),
     };

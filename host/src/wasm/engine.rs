@@ -21,7 +21,7 @@ pub(crate) const GUEST_STACK_BYTES: usize = 512 * 1024;
 
 /// Changes with every setting below that is not part of wasmtime's own compatibility check, and
 /// makes entries of the cache that were compiled otherwise unreachable.
-pub(super) const SETTINGS: &str = "pillion-2 wasmtime-48 speed epoch no-address-map";
+pub(super) const SETTINGS: &str = "pillion-3 wasmtime-48 speed epoch no-address-map";
 
 /// Why there is no engine.
 #[derive(Debug, thiserror::Error)]
