@@ -95,7 +95,11 @@ fn plain(value: &str) -> Option<Endpoint> {
 }
 
 fn help_plain(value: &str) -> &'static str {
-    if value.contains("://") {
+    let scheme = value.split_once(":/").map(|(scheme, _)| scheme);
+    if matches!(scheme, Some("dns" | "srv" | "dns+srv")) {
+        "a name that is followed is written as in `dns://app.local:80` or \
+         `dns+srv://_http._tcp.app.local`"
+    } else if value.contains("://") {
         "write host and port alone; `protocol` tells how to speak to it"
     } else if value.parse::<Ipv6Addr>().is_ok() || value.matches(':').count() > 1 {
         "an IPv6 address has brackets, as in `[::1]:80`"
