@@ -6,6 +6,7 @@
 //! from `buffers`.
 
 pub mod buffers;
+mod socket;
 pub mod tls;
 
 use self::tls::Tls;
@@ -96,7 +97,7 @@ impl Stream {
             return Poll::Ready(Ok(0));
         }
         match &mut *self.0.transport.borrow_mut() {
-            Transport::Tcp(socket) => pin!(socket.read_buf(buffer)).poll(cx),
+            Transport::Tcp(socket) => socket::poll_read(socket, cx, buffer),
             Transport::Tls(tls) => tls.poll_read(cx, |piece| {
                 let taken = piece.len().min(buffer.capacity() - buffer.len());
                 buffer.extend_from_slice(&piece[..taken]);
@@ -135,7 +136,7 @@ impl Stream {
         match &mut *self.0.transport.borrow_mut() {
             // Measured on loopback: `send` costs the kernel some 0.1 µs less than `writev`.
             Transport::Tcp(socket) => match slices {
-                [slice] => Pin::new(socket).poll_write(cx, slice),
+                [slice] => socket::poll_write(socket, cx, slice),
                 slices => Pin::new(socket).poll_write_vectored(cx, slices),
             },
             Transport::Tls(tls) => tls.poll_write_vectored(cx, slices),

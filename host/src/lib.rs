@@ -11,6 +11,8 @@ pub mod cli;
 pub mod config;
 pub mod units;
 
+pub mod clock;
+
 pub mod http;
 pub mod io;
 pub mod private;

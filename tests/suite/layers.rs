@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 /// A module of the host, and the others it may use.
 const ALLOWED: &[(&str, &[&str])] = &[
     ("config", &["http", "rollout", "units"]),
-    ("http", &[]),
+    ("clock", &[]),
+    ("http", &["clock"]),
     ("units", &[]),
     ("shutdown", &[]),
     ("capability", &[]),
@@ -16,10 +17,10 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("http2", &["http"]),
     ("chain", &["http"]),
     ("telemetry", &["capability", "chain", "http"]),
-    ("wasm", &["capability", "chain", "http", "private", "telemetry"]),
+    ("wasm", &["capability", "chain", "clock", "http", "private", "telemetry"]),
     ("tls", &["config", "http", "telemetry"]),
     ("dns", &["config", "telemetry"]),
-    ("upstream", &["config", "dns", "http", "http1", "http2", "io", "telemetry", "tls"]),
+    ("upstream", &["clock", "config", "dns", "http", "http1", "http2", "io", "telemetry", "tls"]),
     ("overload", &["config", "telemetry"]),
     ("rollout", &["private", "telemetry", "units"]),
     ("shadow", &["capability", "chain", "http", "rollout", "telemetry", "wasm"]),
@@ -43,6 +44,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
         "proxy",
         &[
             "chain",
+            "clock",
             "config",
             "dns",
             "http",
@@ -58,7 +60,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "worker",
         ],
     ),
-    ("listener", &["http1", "io", "proxy", "telemetry", "tls", "worker"]),
+    ("listener", &["clock", "http1", "io", "proxy", "telemetry", "tls", "worker"]),
     (
         "worker",
         &[

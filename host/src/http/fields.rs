@@ -1,7 +1,8 @@
-//! The field section of a message: names and values in one buffer, in order.
+//! The field section of a message: its lines in one buffer, in order, as HTTP/1 writes them.
 //!
 //! Made for heads of some ten fields that are read, edited a little and forwarded: no hash table, no
-//! allocation per field, and none at all once a section is reused. Names are kept in lower case, as
+//! allocation per field, and none at all once a section is reused; to forward them is to copy a run of
+//! bytes. Names are kept in lower case, as
 //! HTTP/2 wants them and HTTP/1 allows (RFC 9110 section 5.1). What may be edited by whom is the
 //! matter of `edit`, not of this file.
 
@@ -137,18 +138,23 @@ pub fn trim(value: &[u8]) -> &[u8] {
 pub struct Fields {
     arena: Vec<u8>,
     lines: Vec<Line>,
-    /// Bytes of live names and values.
+    /// Bytes of the arena that lines have.
     live: usize,
 }
 
+/// Where `name: value` and CRLF stand in the arena.
 #[derive(Clone, Copy, Debug)]
 struct Line {
     key: u32,
-    name_length: u16,
-    name: u32,
-    value: u32,
+    start: u32,
     value_length: u32,
+    name_length: u16,
 }
+
+/// Between name and value.
+const COLON: &[u8; 2] = b": ";
+/// Behind the value.
+const LINE_END: &[u8; 2] = b"\r\n";
 
 /// Dead bytes in the arena beyond which it is rebuilt, so that edits in a loop stay bounded.
 const DEAD_BYTES_MAX: usize = 64 * 1024;
@@ -166,7 +172,7 @@ impl Fields {
 
     /// Size of the section as HTTP/1 writes it: names, values, and four bytes a line (`: ` and CRLF).
     pub fn wire_bytes(&self) -> usize {
-        self.live + 4 * self.lines.len()
+        self.live
     }
 
     /// Drops every line and keeps the memory.
@@ -179,6 +185,14 @@ impl Fields {
     /// Every line in order: lower-case name, value.
     pub fn iter(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
         self.lines.iter().map(|line| (self.name_of(line), self.value_of(line)))
+    }
+
+    /// Every line in order as HTTP/1 writes it, in as few pieces as they stand in.
+    pub fn wire(&self) -> impl Iterator<Item = &[u8]> {
+        self.lines.chunk_by(|line, next| line.end() == next.start as usize).map(|run| {
+            let (first, last) = (&run[0], &run[run.len() - 1]);
+            &self.arena[first.start as usize..last.end()]
+        })
     }
 
     /// The first value of `name`.
@@ -203,22 +217,29 @@ impl Fields {
     /// it comes from outside.
     pub fn append(&mut self, name: Name<'_>, value: &[u8]) {
         self.compact_if_wasteful();
+        let line = self.write(name, value);
+        self.lines.push(line);
+    }
+
+    /// Writes a line into the arena.
+    fn write(&mut self, name: Name<'_>, value: &[u8]) -> Line {
         let start = self.arena.len();
-        self.arena.reserve(name.text.len() + value.len());
+        let line = Line {
+            key: name.key,
+            start: start as u32,
+            value_length: value.len() as u32,
+            name_length: name.text.len() as u16,
+        };
+        self.arena.reserve(line.bytes());
         self.arena.extend_from_slice(name.text);
         if name.classes & UPPER != 0 {
             self.arena[start..].make_ascii_lowercase();
         }
-        let value_start = self.arena.len();
+        self.arena.extend_from_slice(COLON);
         self.arena.extend_from_slice(value);
-        self.live += name.text.len() + value.len();
-        self.lines.push(Line {
-            key: name.key,
-            name_length: name.text.len() as u16,
-            name: start as u32,
-            value: value_start as u32,
-            value_length: value.len() as u32,
-        });
+        self.arena.extend_from_slice(LINE_END);
+        self.live += line.bytes();
+        line
     }
 
     /// Puts one line in place of every line of `name`: where the first one stood, or at the end.
@@ -228,12 +249,8 @@ impl Fields {
         };
         self.remove_from(first + 1, name);
         self.compact_if_wasteful();
-        let value_start = self.arena.len() as u32;
-        self.arena.extend_from_slice(value);
-        let line = &mut self.lines[first];
-        self.live = self.live - line.value_length as usize + value.len();
-        line.value = value_start;
-        line.value_length = value.len() as u32;
+        self.live -= self.lines[first].bytes();
+        self.lines[first] = self.write(name, value);
     }
 
     /// Removes every line of `name`. Was there one?
@@ -267,17 +284,14 @@ impl Fields {
     /// Lines of `name`, and their bytes as HTTP/1 writes them.
     pub fn weight(&self, name: Name<'_>) -> (usize, usize) {
         let of_name = self.lines.iter().filter(|line| self.matches(line, name));
-        of_name.fold((0, 0), |(lines, bytes), line| (lines + 1, bytes + line.bytes() + 4))
+        of_name.fold((0, 0), |(lines, bytes), line| (lines + 1, bytes + line.bytes()))
     }
 
     /// Keeps the lines for which `keep(name, value)` holds; names are in lower case.
     pub fn retain(&mut self, mut keep: impl FnMut(&[u8], &[u8]) -> bool) {
         let Fields { arena, lines, live } = self;
         lines.retain(|line| {
-            let kept = keep(
-                slice(arena, line.name, line.name_length.into()),
-                slice(arena, line.value, line.value_length),
-            );
+            let kept = keep(line.name(arena), line.value(arena));
             if !kept {
                 *live -= line.bytes();
             }
@@ -292,9 +306,7 @@ impl Fields {
         lines.retain(|line| {
             let here = at;
             at += 1;
-            let hit = here >= start
-                && line.key == name.key
-                && name.is(slice(arena, line.name, line.name_length.into()));
+            let hit = here >= start && line.key == name.key && name.is(line.name(arena));
             if hit {
                 *live -= line.bytes();
             }
@@ -324,22 +336,32 @@ impl Fields {
     }
 
     fn name_of(&self, line: &Line) -> &[u8] {
-        slice(&self.arena, line.name, line.name_length.into())
+        line.name(&self.arena)
     }
 
     fn value_of(&self, line: &Line) -> &[u8] {
-        slice(&self.arena, line.value, line.value_length)
+        line.value(&self.arena)
     }
 }
 
 impl Line {
-    fn bytes(&self) -> usize {
-        self.name_length as usize + self.value_length as usize
+    fn name<'a>(&self, arena: &'a [u8]) -> &'a [u8] {
+        &arena[self.start as usize..][..self.name_length.into()]
     }
-}
 
-fn slice(arena: &[u8], start: u32, length: u32) -> &[u8] {
-    &arena[start as usize..start as usize + length as usize]
+    fn value<'a>(&self, arena: &'a [u8]) -> &'a [u8] {
+        let start = self.start as usize + usize::from(self.name_length) + COLON.len();
+        &arena[start..][..self.value_length as usize]
+    }
+
+    fn bytes(&self) -> usize {
+        let around = COLON.len() + LINE_END.len();
+        usize::from(self.name_length) + self.value_length as usize + around
+    }
+
+    fn end(&self) -> usize {
+        self.start as usize + self.bytes()
+    }
 }
 
 /// Tells most names apart, whatever their case: made of length, beginning and end, which are two loads
@@ -435,6 +457,22 @@ mod tests {
         fields.retain(|name, _| name != b"b");
         assert!(fields.is_empty());
         assert_eq!(fields.wire_bytes(), 0);
+    }
+
+    #[test]
+    fn lines_stand_as_they_are_written_in_as_few_pieces_as_can_be() {
+        let wire = |fields: &Fields| fields.wire().map(<[u8]>::to_vec).collect::<Vec<_>>();
+        let mut fields = section(&[("A", "1"), ("b", ""), ("c", "3"), ("d", "4")]);
+        assert_eq!(wire(&fields), [b"a: 1\r\nb: \r\nc: 3\r\nd: 4\r\n"]);
+        fields.remove(Name::known("b"));
+        assert_eq!(wire(&fields), [&b"a: 1\r\n"[..], b"c: 3\r\nd: 4\r\n"]);
+        fields.set(Name::known("C"), b"5");
+        assert_eq!(wire(&fields), [&b"a: 1\r\n"[..], b"c: 5\r\n", b"d: 4\r\n"]);
+        assert_eq!(fields.wire_bytes(), wire(&fields).concat().len());
+        fields.compact();
+        assert_eq!(wire(&fields), [b"a: 1\r\nc: 5\r\nd: 4\r\n"]);
+        fields.clear();
+        assert_eq!(wire(&fields), [[0; 0]; 0]);
     }
 
     #[test]

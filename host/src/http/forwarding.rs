@@ -6,11 +6,12 @@
 use super::fields::{Fields, Name, trim};
 use super::head::{Protocol, RequestHead, ResponseHead};
 use super::peer::PeerIdentity;
+use crate::clock;
 use ipnet::IpNet;
 use std::cell::RefCell;
 use std::io::Write;
 use std::net::IpAddr;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 const DATE: Name<'static> = Name::known("date");
 const FORWARDED: Name<'static> = Name::known("forwarded");
@@ -214,23 +215,41 @@ impl Buffer {
 }
 
 thread_local! {
-    /// The `Date` of this second, formatted once a second.
-    static DATE_NOW: RefCell<(u64, [u8; 29])> = const { RefCell::new((u64::MAX, [0; 29])) };
+    static DATE_NOW: RefCell<Date> = const { RefCell::new(Date { text: [0; DATE_BYTES], until: None }) };
+}
+
+/// Length of every `Date` (RFC 9110 section 5.6.7).
+const DATE_BYTES: usize = 29;
+
+/// The last second of the year 9999, behind which a `Date` has no form.
+const LAST_SECOND: u64 = 253_402_300_799;
+
+/// The `Date` of a second, formatted once.
+struct Date {
+    text: [u8; DATE_BYTES],
+    /// When the second ends; none before there was one.
+    until: Option<Instant>,
 }
 
 fn with_date(take: impl FnOnce(&[u8])) {
-    let now = SystemTime::now();
-    let second = now.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
-    DATE_NOW.with_borrow_mut(|(known, text)| {
-        if *known != second {
-            let formatted = httpdate::fmt_http_date(now);
-            if formatted.len() == text.len() {
-                text.copy_from_slice(formatted.as_bytes());
-                *known = second;
-            }
+    DATE_NOW.with_borrow_mut(|date| {
+        let now = clock::recent();
+        if date.until.is_none_or(|until| until <= now) {
+            date.renew(now, SystemTime::now());
         }
-        take(text);
+        take(&date.text);
     });
+}
+
+impl Date {
+    fn renew(&mut self, now: Instant, wall: SystemTime) {
+        let since = wall.duration_since(UNIX_EPOCH).unwrap_or_default();
+        let left = Duration::from_secs(1) - Duration::from_nanos(since.subsec_nanos().into());
+        let second = Duration::from_secs(since.as_secs().min(LAST_SECOND));
+        let text = httpdate::fmt_http_date(UNIX_EPOCH + second);
+        self.text.copy_from_slice(text.as_bytes());
+        self.until = Some(now + left);
+    }
 }
 
 #[cfg(test)]

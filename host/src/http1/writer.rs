@@ -326,11 +326,8 @@ impl Writer {
     }
 
     fn put_fields(&mut self, fields: &Fields) {
-        for (name, value) in fields.iter() {
-            self.text.extend_from_slice(name);
-            self.put(": ");
-            self.text.extend_from_slice(value);
-            self.put("\r\n");
+        for lines in fields.wire() {
+            self.text.extend_from_slice(lines);
         }
     }
 

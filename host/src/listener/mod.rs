@@ -8,6 +8,7 @@ mod tls;
 
 use self::handshakes::Handshakes;
 
+use crate::clock::Timed;
 use crate::io::Stream;
 use crate::proxy::downstream::Downstream;
 use crate::worker::{Gate, Worker};
@@ -83,15 +84,15 @@ fn connection(
     let (worker, name, gate) = (worker.clone(), name.clone(), gate.clone());
     let mut downstream = Downstream { worker, listener: name, gate, peer, secured: None };
     let Some(listener) = listener.filter(|listener| listener.tls.is_some()) else {
-        spawn_local(async move {
+        spawn_local(Timed::new(async move {
             downstream.run(Stream::tcp(socket)).await;
             drop(open);
             drop(counted);
-        });
+        }));
         return;
     };
     let handshakes = handshakes.clone();
-    spawn_local(async move {
+    spawn_local(Timed::new(async move {
         let secured = tls::secure(&listener, &downstream, &handshakes, socket).await;
         // The handshake was of the generation that was in force; requests are of theirs.
         drop(listener);
@@ -101,7 +102,7 @@ fn connection(
         }
         drop(open);
         drop(counted);
-    });
+    }));
 }
 
 /// A connection that counts against `connections_max`.

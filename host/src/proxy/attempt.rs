@@ -14,6 +14,7 @@ use super::retry::grpc_status;
 use super::timer::Timer;
 use super::tunnel;
 use crate::chain::{BodyPass, Direction, Exchange};
+use crate::clock;
 use crate::config::Condition;
 use crate::http::{BodyLength, Fields, Frame, Protocol, forwarding};
 use crate::http2::{self, RequestError};
@@ -148,10 +149,16 @@ async fn both(
     let mut up = pin!(send(flow, sink, outgoing, body, request));
     let mut down = pin!(receive(flow, answering, responder, response));
     poll_fn(|cx| {
-        if let Poll::Ready(stop) = up.as_mut().poll(cx) {
+        // The request goes first. Once it is sent all that is left of it is a client that may leave,
+        // and the answer is mostly there before.
+        let sent = flow.request_sent.get().is_some();
+        if !sent && let Poll::Ready(stop) = up.as_mut().poll(cx) {
             return Poll::Ready(Err(stop));
         }
-        down.as_mut().poll(cx)
+        if let Poll::Ready(ended) = down.as_mut().poll(cx) {
+            return Poll::Ready(ended);
+        }
+        if sent { up.as_mut().poll(cx).map(Err) } else { Poll::Pending }
     })
     .await
 }
@@ -176,7 +183,7 @@ async fn send(
         }
         Err(stop) => return stop,
     }
-    flow.request_sent.set(Some(Instant::now()));
+    flow.request_sent.set(Some(clock::recent().into()));
     poll_fn(|cx| body.poll_gone(cx)).await;
     Stop::Fault(Fault::ClientGone)
 }
@@ -239,7 +246,7 @@ pub(super) async fn answer(
     if let Some(instead) = answered(flow, grpc) {
         return Ok(instead);
     }
-    flow.upstream_time.set(Some(flow.started.elapsed()));
+    flow.upstream_time.set(Some(clock::recent().saturating_duration_since(flow.started)));
     let switched = {
         let mut exchange = flow.exchange.borrow_mut();
         forwarding::mark_response(&mut exchange.response, protocol);
@@ -270,7 +277,7 @@ async fn look_ahead<'s>(
         Source::Http2(reader) if matters && !reader.is_end() => reader,
         source => return Ok((source, None)),
     };
-    let until = Instant::now() + STATUS_TIMEOUT;
+    let until = Instant::from(clock::recent()) + STATUS_TIMEOUT;
     let first = poll_fn(|cx| {
         if let Poll::Ready(frame) = rest.poll_frame(cx) {
             return Poll::Ready(Ok(Some(frame)));

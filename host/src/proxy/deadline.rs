@@ -6,6 +6,7 @@
 use super::reply::Fault;
 use super::route::Listener;
 use super::timer::Timer;
+use crate::clock;
 use crate::http::timeout::{self, Form, GRPC_TIMEOUT};
 use crate::http::{Fields, Name, RequestHead};
 use crate::telemetry::{DeadlineResult, ListenerStats};
@@ -63,7 +64,7 @@ impl<'l> Deadline<'l> {
                 let result =
                     if is_longer { DeadlineResult::Shortened } else { DeadlineResult::Taken };
                 stats.deadline(worker, result);
-                let passes = Some(Instant::now() + time.min(config.max));
+                let passes = Some(Instant::from(clock::recent()) + time.min(config.max));
                 Deadline { passes: Cell::new(passes), field, ..none }
             }
         }
@@ -101,7 +102,7 @@ impl<'l> Deadline<'l> {
 
     /// Is there time left after a wait?
     pub fn leaves(&self, wait: Duration) -> bool {
-        self.passes.get().is_none_or(|passes| Instant::now() + wait < passes)
+        self.passes.get().is_none_or(|passes| Instant::from(clock::recent()) + wait < passes)
     }
 
     /// It holds no more: what follows is no answer but a tunnel.
@@ -113,7 +114,7 @@ impl<'l> Deadline<'l> {
     /// out.
     pub fn tell(&self, fields: &mut Fields) {
         let Some(passes) = self.passes.get() else { return };
-        let left = passes.saturating_duration_since(Instant::now());
+        let left = passes.saturating_duration_since(clock::recent().into());
         let (name, value) = match self.field {
             Field::Grpc => (GRPC_TIMEOUT, timeout::write_grpc(left)),
             Field::Plain(name, form) => (name_of(name), timeout::write(left, form)),

@@ -10,6 +10,7 @@ use super::route::Listener;
 use super::service::{self, Request};
 use super::timer::Timer;
 use crate::chain::Exchange;
+use crate::clock::{self, Timed};
 use crate::http::{Frame, PeerIdentity, Scheme};
 use crate::http1::{self, HeadError, Opening, ReadError, Reader, RequestFraming, Writer};
 use crate::http2::{self, AcceptError};
@@ -21,7 +22,7 @@ use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Poll;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// How long, and how many bytes, a client may still send when its connection is being closed: so
 /// that it can read the last answer before it sees a reset (RFC 9112 section 9.6).
@@ -81,7 +82,7 @@ impl Downstream {
         let mut writer = Writer::new(stream.clone());
         let mut exchange = Box::<Exchange>::default();
         let mut timers = Timers::default();
-        let opened = Instant::now();
+        let opened = clock::recent();
         let mut requests = 0;
         while let Some(listener) = self.worker.listener(&self.listener) {
             if requests > 0
@@ -111,7 +112,8 @@ impl Downstream {
             let Some(listener) = self.worker.listener(&self.listener) else { break };
             let mut keep_alive = framing.keep_alive
                 && requests < listener.limits.requests_per_connection
-                && opened.elapsed() < listener.limits.connection_lifetime;
+                && clock::recent().saturating_duration_since(opened)
+                    < listener.limits.connection_lifetime;
             self.exchange(
                 &listener,
                 &mut exchange,
@@ -180,7 +182,7 @@ impl Downstream {
         let mut responder =
             Responder::Http1 { writer, keep_alive: &mut keep_alive, gate: &self.gate };
         let sent = service::refuse(exchange, fault, &mut responder).await;
-        self.worker.record().unrouted(listener, exchange, fault, sent, Instant::now());
+        self.worker.record().unrouted(listener, exchange, fault, sent, clock::recent());
     }
 
     /// Waits for the next request. `Some(true)`: its first byte is here. `Some(false)`: the client has
@@ -223,7 +225,8 @@ impl Downstream {
             match accepted {
                 Some(Ok(incoming)) => {
                     let this = this.clone();
-                    tokio::task::spawn_local(async move { this.stream(exchange, incoming).await });
+                    let served = async move { this.stream(exchange, incoming).await };
+                    tokio::task::spawn_local(Timed::new(served));
                 }
                 Some(Err(AcceptError::Request(error))) => {
                     exchange.client = this.peer;
@@ -232,7 +235,7 @@ impl Downstream {
                     let fault = fault_of_status(error.status());
                     exchange.response.status = fault.row().status;
                     let record = this.worker.record();
-                    record.unrouted(listener, &mut exchange, fault, true, Instant::now());
+                    record.unrouted(listener, &mut exchange, fault, true, clock::recent());
                 }
                 Some(Err(AcceptError::Connection(error))) => {
                     return end_badly(&listener.name, &stream, &error);

@@ -5,6 +5,7 @@
 
 use super::ends::{Sink, SinkError, Source};
 use super::timer::Timer;
+use crate::clock;
 use crate::http::{BodyError, Frame};
 use std::future::poll_fn;
 use std::task::{Context, Poll};
@@ -98,7 +99,7 @@ impl<'t> Pump<'t> {
             if let Poll::Ready(frame) = source.poll_frame(cx) {
                 return Poll::Ready(frame.map_err(PumpError::from));
             }
-            let since = *began.get_or_insert_with(Instant::now);
+            let since = *began.get_or_insert_with(|| clock::recent().into());
             self.poll_wait(cx, sink, since).map(Err)
         })
         .await?;
@@ -161,7 +162,7 @@ impl<'t> Pump<'t> {
             if sink.poll_gone(cx).is_ready() {
                 return Poll::Ready(Err(PumpError::Gone));
             }
-            let since = *began.get_or_insert_with(Instant::now);
+            let since = *began.get_or_insert_with(|| clock::recent().into());
             let deadline = since + self.limits.sink_idle;
             self.timer.poll_expired(cx, deadline).map(|()| Err(PumpError::Stalled(End::Sink)))
         })
@@ -170,7 +171,7 @@ impl<'t> Pump<'t> {
 
     /// Waits until `done`, which is looked at whenever the task is woken, for `limit` at most.
     pub async fn wait(&mut self, limit: Duration, done: impl Fn() -> bool) {
-        let deadline = Instant::now() + limit;
+        let deadline = Instant::from(clock::recent()) + limit;
         poll_fn(|cx| if done() { Poll::Ready(()) } else { self.timer.poll_expired(cx, deadline) })
             .await;
     }

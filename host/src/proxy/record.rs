@@ -4,6 +4,7 @@ use super::flow::Flow;
 use super::reply::Fault;
 use super::route::{Listener, Route, Side};
 use crate::chain::{Exchange, Members, Outcome};
+use crate::clock;
 use crate::http::PeerIdentity;
 use crate::rollout::arm::Ended;
 use crate::shadow::record::Finish;
@@ -52,7 +53,7 @@ impl Record<'_> {
             error: fault.map(|fault| fault.row().error),
             request_bytes: flow.request_bytes.get(),
             response_bytes: flow.response_bytes.get(),
-            duration: started.elapsed(),
+            duration: clock::look().saturating_duration_since(started),
             upstream: flow.upstream_time.get(),
         };
         if let Some(time) = outcome.upstream {
@@ -139,7 +140,7 @@ fn refused(exchange: &Exchange, fault: Fault, sent: bool, started: Instant) -> O
         status: sent.then_some(exchange.response.status),
         complete: sent,
         error: Some(fault.row().error),
-        duration: started.elapsed(),
+        duration: clock::look().saturating_duration_since(started),
         ..Outcome::default()
     }
 }

@@ -16,13 +16,13 @@ use super::reply::Fault;
 use super::respond::{deliver, fault_head, replace, replace_by_fault};
 use super::route::{Listener, Taken};
 use crate::chain::{Direction, Exchange, Progress, Verdict};
+use crate::clock;
 use crate::http::{BodyLength, PeerIdentity, forwarding};
 use crate::overload::Places;
 use std::future::poll_fn;
 use std::net::IpAddr;
 use std::pin::pin;
 use std::sync::Arc;
-use std::time::Instant;
 
 /// A request whose head is complete and in the exchange.
 pub struct Request<'c> {
@@ -48,7 +48,7 @@ pub async fn serve(
     record: &Record<'_>,
 ) {
     let Request { peer, identity, length, mut body, mut responder } = request;
-    let started = Instant::now();
+    let started = clock::recent();
     exchange.client =
         forwarding::client_address(peer, &exchange.request.fields, &listener.trusted_proxies);
     exchange.listener = listener.name.clone();
@@ -122,7 +122,7 @@ pub async fn serve(
     match (flow.upstream_time.get(), error) {
         (Some(time), _) => places.answered((started + time).into()),
         // What is given up took so long at least; other failures say nothing of how long answers take.
-        (None, Some(Fault::UpstreamResponseTimeout)) => places.answered(Instant::now().into()),
+        (None, Some(Fault::UpstreamResponseTimeout)) => places.answered(clock::look().into()),
         (None, _) => {}
     }
     record.end(flow, error, active);

@@ -5,6 +5,7 @@
 //! waited for, and is not registered anew when the deadline moves later: it fires at the old time,
 //! looks at the new one, and sleeps on.
 
+use crate::clock;
 use std::future::Future;
 use std::pin::{Pin, pin};
 use std::task::{Context, Poll};
@@ -38,7 +39,7 @@ impl Timer {
             if let Poll::Ready(output) = work.as_mut().poll(cx) {
                 return Poll::Ready(Ok(output));
             }
-            let deadline = *deadline.get_or_insert_with(|| Instant::now() + limit);
+            let deadline = *deadline.get_or_insert_with(|| Instant::from(clock::recent()) + limit);
             self.poll_expired(cx, deadline).map(|()| Err(Elapsed))
         })
         .await

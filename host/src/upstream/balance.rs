@@ -12,6 +12,7 @@ use super::maglev::Maglev;
 use super::outlier::{Answered, Judge};
 use super::pool::Endpoint;
 use super::state::{EndpointState, State};
+use crate::clock;
 use crate::config::{Balance, Policy};
 use crate::dns::WEIGHT_EVEN;
 use std::cell::{Cell, RefCell};
@@ -19,7 +20,6 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::time::Instant;
 
 /// The share of its share that an endpoint gets at first.
 const WARMTH_MIN: f64 = 0.1;
@@ -147,7 +147,7 @@ impl Balancer {
                 self.better_of_two(members, now, |load| load.outstanding() as f64 + 1.0)
             }
             Algorithm::PeakEwma => {
-                let instant = Instant::now();
+                let instant = clock::recent().into();
                 self.better_of_two(members, now, |load| load.cost(instant))
             }
             Algorithm::Maglev(table) => return table.pick(key, |at| is_one[at]),
@@ -229,7 +229,7 @@ impl Balancer {
     /// An endpoint had not answered after so long, when nobody waited any more.
     pub(super) fn outlasted(&self, at: usize, time: Duration) {
         if matches!(self.algorithm, Algorithm::PeakEwma) {
-            self.members[at].endpoint.load.observe_at_least(time, Instant::now());
+            self.members[at].endpoint.load.observe_at_least(time, clock::recent().into());
         }
     }
 
@@ -237,7 +237,7 @@ impl Balancer {
     pub(super) fn record(&self, at: usize, answered: Answered, time: Duration) {
         let member = &self.members[at];
         if matches!(self.algorithm, Algorithm::PeakEwma) {
-            member.endpoint.load.observe(time, Instant::now());
+            member.endpoint.load.observe(time, clock::recent().into());
         }
         if let Some(judge) = &self.judge {
             judge.record(&member.state, answered, self.shared.now());
@@ -290,7 +290,7 @@ mod tests {
             let policy = Policy { balance: balance.clone(), slow_start, ..Policy::default() };
             let balancer = balancer(&policy, 3, 1);
             for member in &balancer.members {
-                member.endpoint.load.observe(Duration::from_millis(1), Instant::now());
+                member.endpoint.load.observe(Duration::from_millis(1), tokio::time::Instant::now());
             }
             let at_first = shares(&balancer, 3_000)[2];
             assert!(at_first < 400, "{balance:?}: {at_first}");

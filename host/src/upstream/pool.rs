@@ -4,6 +4,7 @@
 use super::load::Load;
 use super::secure::{self, Begun, Spoken};
 use super::{Connection, LendError, Upstream};
+use crate::clock;
 use crate::config::Protocol;
 use crate::http::PeerIdentity;
 use crate::http1::{Reader, Writer};
@@ -142,7 +143,7 @@ impl Http1 {
         let mut idle = endpoint.idle.borrow_mut();
         let room = idle.len() < upstream.limits.keepalive_connections;
         if room && endpoint.users.get() > 0 && !self.reader.began() {
-            let until = Instant::now() + upstream.limits.keepalive_timeout;
+            let until = Instant::from(clock::recent()) + upstream.limits.keepalive_timeout;
             idle.push(Idle { connection: self, until });
         }
     }
@@ -180,7 +181,7 @@ impl Endpoint {
     /// The connection used last, if it is still good.
     fn take_idle(&self) -> Option<Box<Http1>> {
         let mut idle = self.idle.borrow_mut();
-        let now = Instant::now();
+        let now = clock::recent().into();
         while let Some(last) = idle.pop() {
             if last.is_good(now) {
                 return Some(last.connection);

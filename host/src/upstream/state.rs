@@ -5,6 +5,7 @@
 //! endpoint out of use, to take from the budget, and when a generation is taken up.
 
 use super::budget::Budget;
+use crate::clock;
 use crate::config::RetryBudget;
 use crate::telemetry::guard_stats::{EndpointShown, EndpointUse, ShowGuards};
 use crate::telemetry::{Guard, UpstreamStats};
@@ -135,7 +136,9 @@ impl State {
 
     /// Milliseconds on a clock that all workers share.
     pub(super) fn now(&self) -> u64 {
-        START + u64::try_from(self.started.elapsed().as_millis()).unwrap_or(START)
+        let now = Instant::from(clock::recent());
+        let since = now.saturating_duration_since(self.started);
+        START + u64::try_from(since.as_millis()).unwrap_or(START)
     }
 
     pub(super) fn name(&self) -> &Arc<str> {

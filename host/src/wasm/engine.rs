@@ -1,21 +1,27 @@
 //! The two wasmtime engines and the clock that ends guests which overstay.
 //!
 //! Serving maps code that is already compiled and has no compiler at all; compiling happens in a
-//! child process (`compile`) with the same settings. Knows nothing of filters. Deadlines are counted
-//! in ticks of the epoch: a guest compares one word at loop heads and function entries, which costs
-//! nothing measurable, and traps once its last tick has passed.
+//! child process (`compile`) with the same settings. Knows nothing of filters.
+//!
+//! Deadlines go by ticks of the epoch: a guest compares one word at loop heads and function entries,
+//! which costs nothing measurable, and at a tick it asks whether its time is up (`instance`). Almost
+//! every call is over within microseconds, so the clock looks seldom, and ticks only while it sees a
+//! guest stay.
 
 use super::barrier::Barrier;
-use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::thread::{JoinHandle, Thread};
 use std::time::{Duration, Instant};
 use wasmtime::{Config, Engine, OptLevel};
 
-/// Length of one tick of the epoch: the precision of every deadline.
+/// Length of one tick of the epoch, while a guest stays.
 pub const TICK: Duration = Duration::from_millis(1);
-/// Ticks without a guest after which the clock stops, until a guest starts it again.
-const IDLE_TICKS: u32 = 50;
+/// How often is looked for guests that stay: a guest has its first tick at the latest so long, and a
+/// tick, after it was entered. No longer than the time of a hook unless the file says otherwise.
+pub const LOOK: Duration = Duration::from_millis(5);
+/// Looks without a guest after which the clock stops, until a guest starts it again.
+const IDLE_LOOKS: u32 = 10;
 /// Stack of a guest, in bytes. Workers have stacks of at least four times this.
 pub(crate) const GUEST_STACK_BYTES: usize = 512 * 1024;
 
@@ -59,7 +65,8 @@ impl Runtime {
     /// A mark for one thread at a time to show that it is in a guest.
     pub(super) fn presence(&self) -> Presence {
         let mark = Arc::new(Mark::default());
-        lock(&self.clock.shared.marks).push(Arc::downgrade(&mark));
+        let watched = Watched { mark: Arc::downgrade(&mark), seen: 0 };
+        lock(&self.clock.shared.marks).push(watched);
         Presence { mark, shared: self.clock.shared.clone() }
     }
 }
@@ -68,17 +75,6 @@ impl Runtime {
 pub(super) fn compiling_engine() -> Result<Engine, EngineError> {
     Engine::new(&config()).map_err(unsupported)
 }
-
-/// Ticks after which a guest has had at least `time`. One more than the quotient: the first tick may
-/// come at once.
-pub(super) fn ticks(time: Duration) -> u64 {
-    const TICKS_A_SECOND: u64 = 1_000_000_000 / TICK_NANOSECONDS;
-    let whole = time.as_secs().min(u64::MAX / 4 / TICKS_A_SECOND) * TICKS_A_SECOND;
-    let rest = u64::from(time.subsec_nanos()).div_ceil(TICK_NANOSECONDS);
-    (whole + rest).max(1) + 1
-}
-
-const TICK_NANOSECONDS: u64 = TICK.as_nanos() as u64;
 
 /// Settings of both engines: what they disagree on makes a compiled filter unusable.
 fn config() -> Config {
@@ -108,12 +104,12 @@ pub(super) struct Presence {
 }
 
 impl Presence {
-    /// Before a guest is entered. The clock ticks from here on.
+    /// Before a guest is entered. The clock looks from here on.
     #[inline]
     pub(super) fn enter(&self) {
         // In order with the clock's last look before it stops: either it sees the mark, or this
         // thread sees that it has stopped.
-        self.mark.state.store(INSIDE, Ordering::Relaxed);
+        self.mark.step();
         self.shared.barrier.often();
         if self.shared.stopped.load(Ordering::Relaxed) {
             self.shared.wake();
@@ -121,23 +117,46 @@ impl Presence {
     }
 
     /// After the guest came back.
+    #[inline]
     pub(super) fn leave(&self) {
-        self.mark.state.store(RECENT, Ordering::Relaxed);
+        self.mark.step();
     }
 }
-
-/// No guest since the clock last looked.
-const AWAY: u8 = 0;
-/// A guest ran since the clock last looked.
-const RECENT: u8 = 1;
-/// A guest is running.
-const INSIDE: u8 = 2;
 
 /// Alone on its cache line: a worker writes it with every hook.
 #[derive(Default)]
 #[repr(align(64))]
 struct Mark {
-    state: AtomicU8,
+    /// Steps into a guest and out of it: odd within one.
+    steps: AtomicU64,
+}
+
+impl Mark {
+    /// By the one thread that has the mark.
+    fn step(&self) {
+        let steps = self.steps.load(Ordering::Relaxed).wrapping_add(1);
+        self.steps.store(steps, Ordering::Relaxed);
+    }
+}
+
+/// A mark as the clock sees it.
+struct Watched {
+    mark: Weak<Mark>,
+    /// Its steps at the last look.
+    seen: u64,
+}
+
+/// What a look has found; the last of these that is true of any thread.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Found {
+    /// No guest since the last look.
+    Nobody,
+    /// There was a guest since, and is none now.
+    Passing,
+    /// One is there now.
+    Inside,
+    /// One is there that was there at the last look.
+    Staying,
 }
 
 /// The thread that ticks.
@@ -147,7 +166,7 @@ struct Clock {
 }
 
 struct Shared {
-    marks: Mutex<Vec<Weak<Mark>>>,
+    marks: Mutex<Vec<Watched>>,
     barrier: Barrier,
     stopped: AtomicBool,
     over: AtomicBool,
@@ -184,37 +203,44 @@ impl Drop for Clock {
 
 impl Shared {
     fn run(&self, engine: &Engine) {
-        let mut idle = 0;
+        let (mut pause, mut idle) = (LOOK, 0);
         while !self.over.load(Ordering::SeqCst) {
             // A late tick is not made up for: what held up this thread held up guests too.
-            wait(TICK);
-            engine.increment_epoch();
-            idle = if self.someone() { 0 } else { idle + 1 };
-            if idle >= IDLE_TICKS {
+            wait(pause);
+            let found = self.look();
+            if found == Found::Staying {
+                engine.increment_epoch();
+            }
+            pause = if found >= Found::Inside { TICK } else { LOOK };
+            idle = if found == Found::Nobody { idle + 1 } else { 0 };
+            if idle >= IDLE_LOOKS {
                 self.stop_until_woken();
                 idle = 0;
             }
         }
     }
 
-    /// Did or does a guest run since the last look?
-    fn someone(&self) -> bool {
-        let mut someone = false;
-        lock(&self.marks).retain(|mark| {
-            let Some(mark) = mark.upgrade() else { return false };
-            let recent = RECENT;
-            let went =
-                mark.state.compare_exchange(recent, AWAY, Ordering::SeqCst, Ordering::SeqCst);
-            someone |= went != Err(AWAY);
+    fn look(&self) -> Found {
+        let mut found = Found::Nobody;
+        lock(&self.marks).retain_mut(|watched| {
+            let Some(mark) = watched.mark.upgrade() else { return false };
+            let steps = mark.steps.load(Ordering::SeqCst);
+            let before = std::mem::replace(&mut watched.seen, steps);
+            found = found.max(match (steps % 2 == 1, steps == before) {
+                (true, true) => Found::Staying,
+                (true, false) => Found::Inside,
+                (false, false) => Found::Passing,
+                (false, true) => Found::Nobody,
+            });
             true
         });
-        someone
+        found
     }
 
     fn stop_until_woken(&self) {
         self.stopped.store(true, Ordering::SeqCst);
         self.barrier.seldom();
-        if self.someone() {
+        if self.look() != Found::Nobody {
             self.stopped.store(false, Ordering::SeqCst);
         }
         while self.stopped.load(Ordering::SeqCst) && !self.over.load(Ordering::SeqCst) {
@@ -252,14 +278,34 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_deadline_is_never_shorter_than_asked() {
-        assert_eq!(ticks(Duration::ZERO), 2);
-        assert_eq!(ticks(Duration::from_nanos(1)), 2);
-        assert_eq!(ticks(TICK), 2);
-        assert_eq!(ticks(TICK + Duration::from_nanos(1)), 3);
-        assert_eq!(ticks(Duration::from_millis(5)), 6);
-        assert_eq!(ticks(Duration::new(2, 1)), 2002);
-        assert!(ticks(Duration::MAX) > u64::MAX / 8);
+    fn a_guest_that_stays_is_told_from_one_that_comes_again() {
+        let shared = Shared {
+            marks: Mutex::default(),
+            barrier: Barrier::new(),
+            stopped: AtomicBool::new(false),
+            over: AtomicBool::new(false),
+            sleeper: Mutex::default(),
+        };
+        let [one, other] = [Arc::<Mark>::default(), Arc::default()];
+        for mark in [&one, &other] {
+            lock(&shared.marks).push(Watched { mark: Arc::downgrade(mark), seen: 0 });
+        }
+        assert_eq!(shared.look(), Found::Nobody);
+        one.step();
+        assert_eq!(shared.look(), Found::Inside);
+        assert_eq!(shared.look(), Found::Staying);
+        other.step();
+        other.step();
+        assert_eq!(shared.look(), Found::Staying, "whatever others do");
+        one.step();
+        one.step();
+        assert_eq!(shared.look(), Found::Inside, "another call of it");
+        one.step();
+        assert_eq!(shared.look(), Found::Passing);
+        assert_eq!(shared.look(), Found::Nobody);
+        drop((one, other));
+        assert_eq!(shared.look(), Found::Nobody);
+        assert!(lock(&shared.marks).is_empty());
     }
 
     #[test]

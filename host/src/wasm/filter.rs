@@ -16,6 +16,7 @@ use crate::chain::{
     BodyDecision, Exchange, FailPolicy, Failure, FailureKind, Filter, HeadDecision, Hook, Hooks,
     Outcome,
 };
+use crate::clock;
 use crate::telemetry::Decision;
 use std::cell::{Cell, RefCell};
 use std::sync::Arc;
@@ -88,7 +89,7 @@ impl WasmFilter {
             let message = "a new instance is being made".to_owned();
             return Err(self.count(Failure { kind: FailureKind::Unavailable, message }));
         }
-        let started = exchange.lap.take().unwrap_or_else(Instant::now);
+        let started = exchange.lap.take().unwrap_or_else(clock::look);
         let shared = &self.prepared.shared;
         let health = &self.prepared.health;
         let admission = health.admit(shared.sources.at(started));
@@ -98,7 +99,7 @@ impl WasmFilter {
         }
         let watch = Watch::start(started, &shared.sources);
         let outcome = self.admitted(hook, started, exchange, body.held, call);
-        let ended = Instant::now();
+        let ended = clock::look();
         let elapsed = watch.elapsed(ended);
         if let Some(meter) = &shared.meter {
             meter.add_time(elapsed);

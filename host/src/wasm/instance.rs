@@ -6,7 +6,7 @@
 
 use super::component::FilterCode;
 use super::direct;
-use super::engine::{Presence, ticks};
+use super::engine::Presence;
 use super::hooks::{ComponentHooks, Hooks};
 use super::limits::{Grace, MemoryLimit, TABLE_ELEMENTS_MAX, thread_time};
 use super::output::{Output, Stream};
@@ -18,7 +18,7 @@ use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use wasmtime::component::InstancePre;
-use wasmtime::{Store, Trap};
+use wasmtime::{Store, Trap, UpdateDeadline};
 
 /// Handles of host resources (streams and the like) an instance holds at a time.
 const HANDLES_MAX: usize = 1_024;
@@ -83,6 +83,8 @@ pub(super) struct Data {
     pub(super) hook: Hook,
     /// When the hook call in progress began: what maps and buckets go by, with no look at the clock.
     pub(super) called: Instant,
+    /// When its time is up, by the wall.
+    due: Instant,
     pub(super) held: Vec<u8>,
     pub(super) shared: Arc<Shared>,
     output: Output,
@@ -110,6 +112,15 @@ impl Data {
 
     pub(super) fn put_exchange(&mut self, exchange: Box<Exchange>) {
         self.exchange = Some(exchange);
+    }
+
+    /// At a tick: does the call in progress go on?
+    fn tick(&mut self) -> UpdateDeadline {
+        // It may be the tick of another guest.
+        if Instant::now() < self.due {
+            return UpdateDeadline::Continue(1);
+        }
+        self.grace.tick(thread_time())
     }
 
     /// The instant by which maps and buckets go in the hook call in progress.
@@ -294,13 +305,13 @@ impl Instance {
         data.hook = hook;
         data.called = now;
         data.memory.refused = false;
-        data.grace = match data.shared.sources.script() {
-            None => Grace::default(),
-            Some(_) => Grace::scripted(thread_time(), time),
+        (data.due, data.grace) = match data.shared.sources.script() {
+            None => (after(now, time), Grace::default()),
+            Some(_) => (now, Grace::scripted(thread_time(), time)),
         };
         data.host_calls = 0;
         std::mem::swap(data.exchange.as_mut().expect(IN_PLACE), exchange);
-        self.store.set_epoch_deadline(ticks(time));
+        self.store.set_epoch_deadline(1);
         presence.enter();
         let answer = call(&self.hooks, &mut self.store);
         presence.leave();
@@ -334,12 +345,13 @@ impl Instance {
 
 /// A store for one instance, under every limit.
 fn open(code: &FilterCode, shared: &Arc<Shared>, worker: usize) -> Store<Data> {
-    let limits = &shared.limits;
+    let (limits, now) = (&shared.limits, Instant::now());
     let data = Data {
         exchange: Some(Box::default()),
         guest: None,
         hook: Hook::Configure,
-        called: Instant::now(),
+        called: now,
+        due: after(now, limits.configure_time),
         held: Vec::new(),
         shared: shared.clone(),
         output: Output::default(),
@@ -352,9 +364,15 @@ fn open(code: &FilterCode, shared: &Arc<Shared>, worker: usize) -> Store<Data> {
     store.limiter(|data| &mut data.memory);
     store.set_max_component_handles(HANDLES_MAX);
     store.set_hostcall_fuel(shared.transfer_bytes_max());
-    store.epoch_deadline_callback(|mut store| Ok(store.data_mut().grace.tick(thread_time())));
-    store.set_epoch_deadline(ticks(limits.configure_time));
+    store.epoch_deadline_callback(|mut store| Ok(store.data_mut().tick()));
+    store.set_epoch_deadline(1);
     store
+}
+
+/// `now` and `time`, or as good as never.
+fn after(now: Instant, time: Duration) -> Instant {
+    const LONG: Duration = Duration::from_secs(365 * 24 * 60 * 60);
+    now.checked_add(time).unwrap_or_else(|| now + LONG)
 }
 
 /// Runs what guest code runs at its start.

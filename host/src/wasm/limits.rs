@@ -9,8 +9,8 @@ use wasmtime::{ResourceLimiter, UpdateDeadline};
 pub(super) const TABLE_ELEMENTS_MAX: usize = 100_000;
 /// Core instances, tables and memories that a component may consist of.
 pub(super) const PARTS_MAX: usize = 64;
-/// Processor time that a guest gets when its last tick has passed: ticks go by the wall, and a thread
-/// that was kept from running is no fault of its guest. A spinning one dies this much later.
+/// Processor time that a guest gets when its time is up by the wall: that its thread was kept from
+/// running is no fault of the guest. A spinning one dies this much later.
 const GRACE: Duration = Duration::from_micros(500);
 /// Ticks for which a starved guest is waited for in all.
 const GRACE_TICKS_MAX: u32 = 100;
@@ -19,10 +19,10 @@ const GRACE_TICKS_MAX: u32 = 100;
 /// that has no processor time for its tests has no verdict on them either.
 const SCRIPTED_TICKS_MAX: u32 = 60_000;
 
-/// What a call got beyond its last tick.
+/// What a call got beyond its time by the wall.
 #[derive(Debug)]
 pub(super) struct Grace {
-    /// Processor time of the thread from which on `allowed` counts; none: that at the last tick.
+    /// Processor time of the thread from which on `allowed` counts; none: that at the first tick then.
     since: Option<Duration>,
     allowed: Duration,
     ticks: u32,

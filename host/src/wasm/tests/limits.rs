@@ -159,11 +159,11 @@ fn a_thread_that_was_kept_from_running_costs_its_guest_nothing() {
     let answer = instance.call(
         &presence,
         Hook::OnRequest,
-        Instant::now(),
+        Instant::now() - Duration::from_millis(10),
         Duration::from_millis(5),
         &mut Box::default(),
         |hooks, store| {
-            // As if every tick of the deadline had passed before the guest's first instruction.
+            // As if its time had passed before the guest's first instruction.
             (0..100).for_each(|_| engine.increment_epoch());
             hooks.head(Hook::OnRequest, store)
         },
