@@ -27,7 +27,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::{AtomicU64, AtomicUsize};
 use std::thread::JoinHandle;
 use std::time::{Duration, SystemTime};
 use tokio::sync::{oneshot, watch};
@@ -142,6 +142,7 @@ pub fn run(options: Options) -> Result<ExitCode, StartError> {
 
     let generation = snapshot.generation;
     let shared = Arc::new(Shared {
+        generation: AtomicU64::new(generation),
         snapshot: ArcSwap::from_pointee(snapshot),
         published: watch::Sender::new(generation),
         metrics,

@@ -18,7 +18,7 @@ use crate::wasm::{Prepared, WasmFilter};
 use arc_swap::ArcSwap;
 use std::hash::RandomState;
 use std::net::TcpListener;
-use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::{AtomicU64, AtomicUsize};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::watch;
 
@@ -190,6 +190,8 @@ fn lock(part: &Mutex<Option<WorkerPart>>) -> MutexGuard<'_, Option<WorkerPart>> 
 pub struct Shared {
     /// The generation in force.
     pub snapshot: ArcSwap<Snapshot>,
+    /// Its number, stored behind it: what a worker looks at with every request.
+    pub generation: AtomicU64,
     /// Told after every publication, so that idle workers let go of the generation before.
     pub published: watch::Sender<u64>,
     /// Counters, merged when they are read.

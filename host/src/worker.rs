@@ -18,6 +18,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Acquire;
 use std::time::Duration;
 use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::Notify;
@@ -171,11 +172,11 @@ impl Worker {
 
     /// Takes this worker's part of the generation in force, if it has not yet.
     fn refresh(self: &Rc<Self>) {
-        let snapshot = self.shared.snapshot.load();
         let known = self.current.borrow().as_ref().map(|view| view.generation);
-        if known == Some(snapshot.generation) {
+        if known == Some(self.shared.generation.load(Acquire)) {
             return;
         }
+        let snapshot = self.shared.snapshot.load();
         let Some(WorkerPart { filters, sockets }) = snapshot.take_part(self.index) else { return };
         let view = {
             let current = self.current.borrow();

@@ -331,8 +331,14 @@ impl Fields {
         }
     }
 
+    #[inline]
     fn matches(&self, line: &Line, name: Name<'_>) -> bool {
-        line.key == name.key && name.is(self.name_of(line))
+        line.key == name.key && self.has_name(line, name)
+    }
+
+    /// Of a line of the same key.
+    fn has_name(&self, line: &Line, name: Name<'_>) -> bool {
+        name.is(self.name_of(line))
     }
 
     fn name_of(&self, line: &Line) -> &[u8] {

@@ -8,6 +8,7 @@ pub mod fields;
 pub mod forwarding;
 pub mod head;
 pub mod peer;
+pub mod text;
 pub mod timeout;
 
 pub use body::{BodyError, Frame};

@@ -9,6 +9,7 @@ use super::framing::Hops;
 use super::limits::HeadLimits;
 use super::scan::{self, Scan, ScanError};
 use crate::http::fields::is_token;
+use crate::http::text::utf8;
 use crate::http::{BodyLength, Protocol, RequestHead, ResponseHead, Scheme, edit};
 use http::Method;
 
@@ -155,7 +156,7 @@ fn request_line(line: &[u8], head: &mut RequestHead, limits: &HeadLimits) -> Res
     if target.len() > limits.target {
         return Err(HeadError::TargetTooLong);
     }
-    let target = std::str::from_utf8(target).map_err(|_| HeadError::Target)?;
+    let target = utf8(target).map_err(|_| HeadError::Target)?;
     if target.starts_with('/') {
         head.target.push_str(target);
     } else if target == "*" && head.method == Method::OPTIONS {
@@ -199,7 +200,7 @@ fn absolute_target(target: &str, head: &mut RequestHead) -> Result<(), HeadError
 }
 
 fn authority(host: &[u8]) -> Option<&str> {
-    std::str::from_utf8(host).ok().filter(|host| edit::is_authority(host))
+    utf8(host).ok().filter(|host| edit::is_authority(host))
 }
 
 /// `None`: not a version. An error: one that is not spoken here.

@@ -182,7 +182,7 @@ impl Reader {
     /// [`Frame::End`] again; after an error the connection is of no more use.
     pub fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Result<Frame, BodyError>> {
         loop {
-            if let Some(frame) = self.buffered_frame()? {
+            if let Some(frame) = self.frame_at_hand()? {
                 return Poll::Ready(Ok(frame));
             }
             let more = match ready!(self.poll_fill(cx)) {
@@ -199,8 +199,8 @@ impl Reader {
         }
     }
 
-    /// A frame out of what has arrived.
-    fn buffered_frame(&mut self) -> Result<Option<Frame>, BodyError> {
+    /// The next piece, out of what has arrived.
+    pub fn frame_at_hand(&mut self) -> Result<Option<Frame>, BodyError> {
         let here = self.buffer.len().min(FRAME_BYTES_MAX);
         let frame = match &mut self.body {
             Body::Done => Some(Frame::End),

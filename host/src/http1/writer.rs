@@ -263,6 +263,9 @@ impl Writer {
     }
 
     fn poll_write_some(&self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        if self.segments.is_empty() {
+            return self.stream.poll_write_vectored(cx, &[IoSlice::new(&self.text)]);
+        }
         let mut slices = [IoSlice::new(&[]); SLICES_MAX];
         let mut count = 0;
         let queued = self.segments.iter().map(|segment| &segment[..]);

@@ -18,7 +18,7 @@ use crate::io::Stream;
 use crate::worker::{Gate, Worker};
 use std::future::{Future, poll_fn};
 use std::net::IpAddr;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Poll;
@@ -59,7 +59,10 @@ impl Downstream {
         let Some(listener) = self.worker.listener(&self.listener) else { return };
         let mut reader = Reader::new(stream.clone());
         let mut timer = Timer::default();
-        if !matches!(self.first_byte(&mut reader, &mut timer, &listener).await, Some(true)) {
+        let gate = self.gate.clone();
+        let mut closed = pin!(async move { gate.closed().await });
+        let begun = first_byte(closed.as_mut(), &mut reader, &mut timer, &listener);
+        if !matches!(begun.await, Some(true)) {
             return;
         }
         let agreed = self.secured.as_ref().and_then(|secured| secured.protocol);
@@ -73,22 +76,29 @@ impl Downstream {
                 drop(reader);
                 self.http2(stream, &listener).await;
             }
-            Ok(Ok(Opening::Http1)) | Err(_) => self.http1(stream, reader, timer).await,
+            Ok(Ok(Opening::Http1)) | Err(_) => self.http1(stream, reader, timer, closed).await,
             Ok(Ok(Opening::Closed) | Err(_)) => {}
         }
     }
 
-    async fn http1(&self, stream: Stream, mut reader: Reader, mut timer: Timer) {
+    async fn http1(
+        &self,
+        stream: Stream,
+        mut reader: Reader,
+        mut timer: Timer,
+        mut closed: Pin<&mut impl Future<Output = ()>>,
+    ) {
         let mut writer = Writer::new(stream.clone());
         let mut exchange = Box::<Exchange>::default();
         let mut timers = Timers::default();
         let opened = clock::recent();
         let mut requests = 0;
         while let Some(listener) = self.worker.listener(&self.listener) {
-            if requests > 0
-                && !matches!(self.first_byte(&mut reader, &mut timer, &listener).await, Some(true))
-            {
-                break;
+            if requests > 0 {
+                let begun = first_byte(closed.as_mut(), &mut reader, &mut timer, &listener);
+                if !matches!(begun.await, Some(true)) {
+                    break;
+                }
             }
             exchange.clear();
             let head = poll_fn(|cx| {
@@ -185,24 +195,6 @@ impl Downstream {
         self.worker.record().unrouted(listener, exchange, fault, sent, clock::recent());
     }
 
-    /// Waits for the next request. `Some(true)`: its first byte is here. `Some(false)`: the client has
-    /// closed. None: the connection is to be closed.
-    async fn first_byte(
-        &self,
-        reader: &mut Reader,
-        timer: &mut Timer,
-        listener: &Listener,
-    ) -> Option<bool> {
-        let mut closed = pin!(self.gate.closed());
-        let wait = poll_fn(|cx| {
-            if let Poll::Ready(begun) = reader.poll_idle(cx) {
-                return Poll::Ready(Some(begun.unwrap_or(false)));
-            }
-            closed.as_mut().poll(cx).map(|()| None)
-        });
-        timer.within(listener.limits.idle_timeout, wait).await.unwrap_or(None)
-    }
-
     async fn http2(self, stream: Stream, listener: &Listener) {
         let limits = listener.http2_limits.clone();
         let mut connection = match http2::Connection::handshake(stream.clone(), limits).await {
@@ -261,6 +253,23 @@ impl Downstream {
         let mut timers = Timers::default();
         service::serve(&listener, &mut exchange, request, &mut timers, &self.worker.record()).await;
     }
+}
+
+/// Waits for the next request. `Some(true)`: its first byte is here. `Some(false)`: the client has
+/// closed. None: the connection is to be closed, since `closed` is over, or nothing came in time.
+async fn first_byte(
+    mut closed: Pin<&mut impl Future<Output = ()>>,
+    reader: &mut Reader,
+    timer: &mut Timer,
+    listener: &Listener,
+) -> Option<bool> {
+    let wait = poll_fn(|cx| {
+        if let Poll::Ready(begun) = reader.poll_idle(cx) {
+            return Poll::Ready(Some(begun.unwrap_or(false)));
+        }
+        closed.as_mut().poll(cx).map(|()| None)
+    });
+    timer.within(listener.limits.idle_timeout, wait).await.unwrap_or(None)
 }
 
 /// Closes in an order that lets the client read the last answer.

@@ -51,6 +51,14 @@ impl Source<'_> {
         }
     }
 
+    /// The next piece, if it has arrived by now. None also where only a poll can tell.
+    pub fn frame_at_hand(&mut self) -> Option<Result<Frame, BodyError>> {
+        match self {
+            Source::Http1(reader) => reader.frame_at_hand().transpose(),
+            Source::None | Source::Local(_) | Source::Http2(_) | Source::Begun(_) => None,
+        }
+    }
+
     /// Is it known that nothing more comes, trailers included?
     pub fn is_over(&self) -> bool {
         match self {

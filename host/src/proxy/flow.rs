@@ -237,8 +237,12 @@ impl<'a> Flow<'a> {
             if direction == Direction::Response {
                 self.end_long_recording();
             }
-            let frame =
-                pump.next(source, sink).await.map_err(|error| fault_of(direction, &error))?;
+            // What has come with the head needs no wait, and no future for one.
+            let frame = match pump.at_hand(source) {
+                Some(frame) => frame,
+                None => pump.next(source, sink).await,
+            };
+            let frame = frame.map_err(|error| fault_of(direction, &error))?;
             let ending = self.take(direction, pass.as_mut(), frame, &mut output)?;
             self.put(direction, sink, &mut output)?;
             if let Some(trailers) = ending {

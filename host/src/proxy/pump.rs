@@ -106,6 +106,17 @@ impl<'t> Pump<'t> {
         if let Some(began) = began {
             self.source.waited += began.elapsed();
         }
+        self.taken(frame)
+    }
+
+    /// The next piece of `source`, if it is there without a wait.
+    pub fn at_hand(&mut self, source: &mut Source<'_>) -> Option<Result<Frame, PumpError>> {
+        let frame = source.frame_at_hand()?;
+        Some(frame.map_err(PumpError::from).and_then(|frame| self.taken(frame)))
+    }
+
+    /// Counts a piece.
+    fn taken(&mut self, frame: Frame) -> Result<Frame, PumpError> {
         if let Frame::Data(bytes) = &frame {
             self.source.bytes += bytes.len() as u64;
             if self.source.is_too_slow(self.limits.source_rate_min, self.limits.rate_grace) {

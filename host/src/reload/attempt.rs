@@ -21,6 +21,7 @@ use crate::snapshot::Snapshot;
 use crate::tls::Tls;
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::sync::mpsc::RecvTimeoutError;
 use std::time::{Instant, SystemTime};
 
@@ -153,6 +154,7 @@ impl Reload {
         *lock(&self.state.listening) = self.listening.clone();
         let snapshot = Arc::new(built.snapshot);
         self.shared.snapshot.store(snapshot.clone());
+        self.shared.generation.store(snapshot.generation, Ordering::Release);
         self.retired.push(Retired::new(&running));
         self.pause = RELEASE_PAUSES[0];
         self.stir();

@@ -15,7 +15,7 @@ use arc_swap::ArcSwap;
 use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::sync_channel;
 use std::time::{Duration, Instant, SystemTime};
 use tokio::sync::watch;
@@ -75,6 +75,7 @@ impl Folder {
     fn start_with(&self, history: History) -> (Reloader, Arc<Shared>) {
         let (first, snapshot, metrics) = self.first_with(history).unwrap();
         let shared = Arc::new(Shared {
+            generation: AtomicU64::new(snapshot.generation),
             snapshot: ArcSwap::from_pointee(snapshot),
             published: watch::Sender::new(1),
             metrics,

@@ -10,10 +10,13 @@ pub const BOUNDS: usize = 21;
 
 /// Durations up to `2^FIRST` µs, up to `2^(FIRST + 1)` µs, and so on for [`BOUNDS`] buckets, and
 /// longer ones. With `FIRST` 0 that is 1 µs to 1.05 s, with 6 it is 64 µs to 67 s.
+///
+/// The sum stands beside the buckets of short durations: mostly one line of the cache is written.
 #[derive(Debug, Default)]
+#[repr(C)]
 pub struct Histogram<const FIRST: u32> {
-    buckets: [AtomicU64; BOUNDS + 1],
     nanoseconds: AtomicU64,
+    buckets: [AtomicU64; BOUNDS + 1],
 }
 
 /// The sum of some histograms.

@@ -17,7 +17,7 @@ use crate::chain::{
     Outcome,
 };
 use crate::clock;
-use crate::telemetry::Decision;
+use crate::telemetry::{Decision, FilterStats};
 use std::cell::{Cell, RefCell};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -30,6 +30,8 @@ const TIME_PER_BODY_BYTE: Duration = Duration::from_nanos(10);
 /// A filter version on one worker. Built elsewhere and handed over; then it stays on its thread.
 pub struct WasmFilter {
     prepared: Arc<Prepared>,
+    /// Those of `prepared`, at hand.
+    stats: Arc<FilterStats>,
     worker: usize,
     presence: Presence,
     /// Empty after a failure, and with `Isolation::PerRequest`.
@@ -55,6 +57,7 @@ impl WasmFilter {
             prepared.shared.stats.instance_created(worker);
         }
         WasmFilter {
+            stats: prepared.shared.stats.clone(),
             prepared,
             worker,
             presence,
@@ -106,7 +109,7 @@ impl WasmFilter {
         }
         let charged = charged(elapsed, shared.limits.time, body.chunk_bytes);
         exchange.add_filter_time(charged);
-        shared.stats.record_call(self.worker, hook, elapsed);
+        self.stats.record_call(self.worker, hook, elapsed);
         exchange.lap = Some(ended);
         let outcome = outcome.and_then(accept);
         let failed = outcome.is_err();
@@ -157,7 +160,7 @@ impl WasmFilter {
                     // A filter that leaks until it fails would never be seen to: its next is small.
                     self.prepared.set_memory(self.worker, instance.memory_bytes());
                 }
-                self.prepared.shared.stats.instance_retired(self.worker);
+                self.stats.instance_retired(self.worker);
                 if self.prepared.is_slow_to_make() {
                     *self.replacement.borrow_mut() = self.begin_replacement();
                 }
@@ -176,7 +179,7 @@ impl WasmFilter {
         match replacement.as_ref().map(Replacement::progress) {
             Some(Progress::Making) => false,
             Some(Progress::Done(Ok(instance))) => {
-                self.prepared.shared.stats.instance_created(self.worker);
+                self.stats.instance_created(self.worker);
                 *self.instance.borrow_mut() = Some(instance);
                 *replacement = None;
                 true
@@ -211,7 +214,7 @@ impl WasmFilter {
             .prepared
             .instantiate(&self.presence, self.worker)
             .map_err(|error| Crash { kind: FailureKind::Unavailable, message: error.message() })?;
-        self.prepared.shared.stats.instance_created(self.worker);
+        self.stats.instance_created(self.worker);
         Ok(Box::new(made))
     }
 
@@ -247,12 +250,12 @@ impl WasmFilter {
     }
 
     fn count(&self, failure: Failure) -> Failure {
-        self.prepared.shared.stats.record_failure(self.worker, failure.kind);
+        self.stats.record_failure(self.worker, failure.kind);
         failure
     }
 
     fn decided(&self, decision: Decision) {
-        self.prepared.shared.stats.record_decision(self.worker, decision);
+        self.stats.record_decision(self.worker, decision);
     }
 
     /// Notes how much memory the worker's instance has. Without one it stays what the last one had.
@@ -300,7 +303,7 @@ impl WasmFilter {
 impl Drop for WasmFilter {
     fn drop(&mut self) {
         if self.instance.get_mut().is_some() {
-            self.prepared.shared.stats.instance_retired(self.worker);
+            self.stats.instance_retired(self.worker);
         }
         self.prepared.set_memory(self.worker, 0);
     }

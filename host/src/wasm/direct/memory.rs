@@ -3,6 +3,7 @@
 
 use super::Caller;
 use crate::chain::Exchange;
+use crate::http::text::utf8;
 use crate::wasm::instance::{Data, HostRefusal};
 use wasmtime::{AsContextMut, Memory, Result, TypedFunc};
 
@@ -56,17 +57,12 @@ pub(super) fn bytes(memory: &[u8], at: u32, length: u32) -> Result<&[u8]> {
 
 /// A string.
 pub(super) fn text(memory: &[u8], at: u32, length: u32) -> Result<&str> {
-    let bytes = bytes(memory, at, length)?;
-    std::str::from_utf8(bytes).map_err(|_| invalid("a string is not UTF-8"))
+    utf8(bytes(memory, at, length)?).map_err(|_| invalid("a string is not UTF-8"))
 }
 
-/// A string that is wanted as bytes, and nearly always ASCII, which is quicker to see than UTF-8.
+/// A string that is wanted as bytes.
 pub(super) fn text_bytes(memory: &[u8], at: u32, length: u32) -> Result<&[u8]> {
-    let bytes = bytes(memory, at, length)?;
-    if !bytes.is_ascii() {
-        text(memory, at, length)?;
-    }
-    Ok(bytes)
+    text(memory, at, length).map(str::as_bytes)
 }
 
 /// `N` bytes for a value that is aligned to `align`, which is a power of two.

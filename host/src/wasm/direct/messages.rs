@@ -33,7 +33,7 @@ pub(super) fn request(linker: &mut Linker<Data>, module: &str) -> Result<()> {
     linker.func_wrap(m, "client-address", |mut caller: Caller<'_>, result: u32| {
         lend(&mut caller, |exchange, caller, guest| {
             let client = readable(exchange, Message::Request)?.client;
-            let pair = give(&mut *caller, guest, AddressText::new(client).as_str().as_bytes())?;
+            let pair = give(&mut *caller, guest, AddressText::new(client).as_bytes())?;
             put_list(caller, guest, result, pair)
         })
     })?;
