@@ -60,6 +60,9 @@ mod export;
 mod failure;
 #[cfg(target_arch = "wasm32")]
 mod host;
+#[cfg(any(target_arch = "wasm32", test))]
+#[cfg_attr(test, allow(unreachable_pub, reason = "`no_std!` reaches it, in a component"))]
+mod kept;
 #[cfg(target_arch = "wasm32")]
 mod memory;
 #[cfg(target_arch = "wasm32")]
@@ -97,7 +100,7 @@ macro_rules! no_std {
         #[cfg(target_arch = "wasm32")]
         const _: () = {
             #[global_allocator]
-            static ALLOCATOR: $crate::__private::Allocator = $crate::__private::Allocator;
+            static ALLOCATOR: $crate::__private::Allocator = $crate::__private::allocator();
 
             /// Room for what the host hands over.
             #[unsafe(no_mangle)]
@@ -140,6 +143,6 @@ pub mod __private {
     pub use crate::{
         export::Exported,
         failure::end,
-        memory::{Allocator, cabi_realloc},
+        memory::{Allocator, allocator, cabi_realloc},
     };
 }

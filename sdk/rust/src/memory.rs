@@ -3,10 +3,18 @@
 //!
 //! Knows nothing of filters. `no_std!` puts both into a component.
 
+use crate::kept::Keeping;
 use alloc::alloc::{Layout, alloc, realloc};
 use core::ptr;
+use dlmalloc::GlobalDlmalloc;
 
-pub use dlmalloc::GlobalDlmalloc as Allocator;
+/// Memory of a component.
+pub type Allocator = Keeping<GlobalDlmalloc>;
+
+/// That has given nothing yet.
+pub const fn allocator() -> Allocator {
+    Keeping::new(GlobalDlmalloc)
+}
 
 /// What the canonical ABI calls for room in the guest. Traps where there is none.
 ///
