@@ -272,6 +272,28 @@ mod tests {
         }
     }
 
+    #[test]
+    fn a_date_is_written_once_a_second_and_exists_at_any_time() {
+        let second = |seconds| UNIX_EPOCH + Duration::from_secs(seconds);
+        let now = Instant::now();
+        let mut date = Date { text: [0; DATE_BYTES], until: None };
+        for (wall, text, left_ms) in [
+            (second(784_111_777), "Sun, 06 Nov 1994 08:49:37 GMT", 1_000),
+            (
+                second(784_111_777) + Duration::from_millis(750),
+                "Sun, 06 Nov 1994 08:49:37 GMT",
+                250,
+            ),
+            (UNIX_EPOCH - Duration::from_secs(9), "Thu, 01 Jan 1970 00:00:00 GMT", 1_000),
+            (second(LAST_SECOND), "Fri, 31 Dec 9999 23:59:59 GMT", 1_000),
+            (second(LAST_SECOND + 1), "Fri, 31 Dec 9999 23:59:59 GMT", 1_000),
+        ] {
+            date.renew(now, wall);
+            assert_eq!(std::str::from_utf8(&date.text), Ok(text));
+            assert_eq!(date.until, Some(now + Duration::from_millis(left_ms)));
+        }
+    }
+
     fn request(lines: &[(&'static str, &str)]) -> RequestHead {
         let mut head = RequestHead { authority: "a.example:81".into(), ..RequestHead::default() };
         for (name, value) in lines {

@@ -109,7 +109,7 @@ impl Presence {
     pub(super) fn enter(&self) {
         // In order with the clock's last look before it stops: either it sees the mark, or this
         // thread sees that it has stopped.
-        self.mark.step();
+        self.mark.step_in();
         self.shared.barrier.often();
         if self.shared.stopped.load(Ordering::Relaxed) {
             self.shared.wake();
@@ -119,7 +119,7 @@ impl Presence {
     /// After the guest came back.
     #[inline]
     pub(super) fn leave(&self) {
-        self.mark.step();
+        self.mark.step_out();
     }
 }
 
@@ -131,10 +131,17 @@ struct Mark {
     steps: AtomicU64,
 }
 
+/// Steps are those of the one thread that has the mark.
 impl Mark {
-    /// By the one thread that has the mark.
-    fn step(&self) {
-        let steps = self.steps.load(Ordering::Relaxed).wrapping_add(1);
+    /// To the next odd number: a panic may have kept the call before from stepping out.
+    fn step_in(&self) {
+        let steps = self.steps.load(Ordering::Relaxed).wrapping_add(1) | 1;
+        self.steps.store(steps, Ordering::Relaxed);
+    }
+
+    /// To the next even number.
+    fn step_out(&self) {
+        let steps = self.steps.load(Ordering::Relaxed).wrapping_add(1) & !1;
         self.steps.store(steps, Ordering::Relaxed);
     }
 }
@@ -291,16 +298,20 @@ mod tests {
             lock(&shared.marks).push(Watched { mark: Arc::downgrade(mark), seen: 0 });
         }
         assert_eq!(shared.look(), Found::Nobody);
-        one.step();
+        one.step_in();
         assert_eq!(shared.look(), Found::Inside);
         assert_eq!(shared.look(), Found::Staying);
-        other.step();
-        other.step();
+        other.step_in();
+        other.step_out();
         assert_eq!(shared.look(), Found::Staying, "whatever others do");
-        one.step();
-        one.step();
+        one.step_out();
+        one.step_in();
         assert_eq!(shared.look(), Found::Inside, "another call of it");
-        one.step();
+        // As after a panic.
+        one.step_in();
+        assert_eq!(shared.look(), Found::Inside, "one more");
+        assert_eq!(shared.look(), Found::Staying);
+        one.step_out();
         assert_eq!(shared.look(), Found::Passing);
         assert_eq!(shared.look(), Found::Nobody);
         drop((one, other));
