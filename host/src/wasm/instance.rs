@@ -83,8 +83,8 @@ pub(super) struct Data {
     pub(super) hook: Hook,
     /// When the hook call in progress began: what maps and buckets go by, with no look at the clock.
     pub(super) called: Instant,
-    /// When its time is up, by the wall.
-    due: Instant,
+    /// How long it may take by the wall, from `called` on.
+    time: Duration,
     pub(super) held: Vec<u8>,
     pub(super) shared: Arc<Shared>,
     output: Output,
@@ -117,7 +117,7 @@ impl Data {
     /// At a tick: does the call in progress go on?
     fn tick(&mut self) -> UpdateDeadline {
         // It may be the tick of another guest.
-        if Instant::now() < self.due {
+        if self.called.elapsed() < self.time {
             return UpdateDeadline::Continue(1);
         }
         self.grace.tick(thread_time())
@@ -305,9 +305,9 @@ impl Instance {
         data.hook = hook;
         data.called = now;
         data.memory.refused = false;
-        (data.due, data.grace) = match data.shared.sources.script() {
-            None => (after(now, time), Grace::default()),
-            Some(_) => (now, Grace::scripted(thread_time(), time)),
+        (data.time, data.grace) = match data.shared.sources.script() {
+            None => (time, Grace::default()),
+            Some(_) => (Duration::ZERO, Grace::scripted(thread_time(), time)),
         };
         data.host_calls = 0;
         std::mem::swap(data.exchange.as_mut().expect(IN_PLACE), exchange);
@@ -345,13 +345,13 @@ impl Instance {
 
 /// A store for one instance, under every limit.
 fn open(code: &FilterCode, shared: &Arc<Shared>, worker: usize) -> Store<Data> {
-    let (limits, now) = (&shared.limits, Instant::now());
+    let limits = &shared.limits;
     let data = Data {
         exchange: Some(Box::default()),
         guest: None,
         hook: Hook::Configure,
-        called: now,
-        due: after(now, limits.configure_time),
+        called: Instant::now(),
+        time: limits.configure_time,
         held: Vec::new(),
         shared: shared.clone(),
         output: Output::default(),
@@ -367,12 +367,6 @@ fn open(code: &FilterCode, shared: &Arc<Shared>, worker: usize) -> Store<Data> {
     store.epoch_deadline_callback(|mut store| Ok(store.data_mut().tick()));
     store.set_epoch_deadline(1);
     store
-}
-
-/// `now` and `time`, or as good as never.
-fn after(now: Instant, time: Duration) -> Instant {
-    const LONG: Duration = Duration::from_secs(365 * 24 * 60 * 60);
-    now.checked_add(time).unwrap_or_else(|| now + LONG)
 }
 
 /// Runs what guest code runs at its start.
