@@ -153,12 +153,14 @@ pub fn run(options: Options) -> Result<ExitCode, StartError> {
         connections_max: config.runtime.connections_max.unwrap_or_else(connections_default),
         shutdown,
     });
-    let reloader = Reloader::start(first, shared.clone());
-    let reloader = Arc::new(reloader.map_err(failed_to_start("the reload thread"))?);
+    // Before the reload thread: it begins with writing down what is served, and requests need not wait
+    // for a disk.
     let threads = (0..workers)
         .map(|index| worker::spawn(index, shared.clone()))
         .collect::<io::Result<Vec<_>>>()
         .map_err(failed_to_start("a worker"))?;
+    let reloader = Reloader::start(first, shared.clone());
+    let reloader = Arc::new(reloader.map_err(failed_to_start("the reload thread"))?);
     target.runs(shared.clone(), reloader.clone());
     announce(&admin, &reloader, (generation, workers), options.on_ready);
 

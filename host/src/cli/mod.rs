@@ -78,6 +78,8 @@ pub fn main() -> ExitCode {
     {
         return wasm::compile::child_main(rest);
     }
+    // While this is the only thread. Where the kernel cannot, guests cost a little more.
+    let _ = wasm::register_barrier();
     let done = match Arguments::parse().verb {
         Verb::Run(arguments) => run::main(arguments),
         Verb::Validate(arguments) => validate::main(arguments),

@@ -15,10 +15,8 @@ pub(super) struct Barrier {
 }
 
 impl Barrier {
-    /// Registers the process with the kernel.
     pub(super) fn new() -> Self {
-        let register = libc::MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED;
-        Barrier { by_kernel: membarrier(register) }
+        Barrier { by_kernel: register() }
     }
 
     /// Between the store and the load of the side that is in a hurry.
@@ -40,6 +38,14 @@ impl Barrier {
             debug_assert!(fenced, "the process is registered");
         }
     }
+}
+
+/// Registers the process with the kernel, which a barrier does by itself. Before there is a second
+/// thread it takes no time; later the kernel waits until every processor has passed by, some 10 ms.
+///
+/// Does the kernel fence for us?
+pub fn register() -> bool {
+    membarrier(libc::MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED)
 }
 
 /// Did the kernel carry out the command?

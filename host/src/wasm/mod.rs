@@ -35,6 +35,7 @@ pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
 
+pub use barrier::register as register_barrier;
 pub use cache::{CacheError, Compiler};
 pub use compile::CompileLimits;
 pub use component::{Capability, FilterCode, LoadError};
