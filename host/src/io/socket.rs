@@ -1,8 +1,10 @@
 //! One system call for a read or a write on a socket, and nothing around it.
 //!
 //! What the C library calls `recv` and `send` are points of cancellation: two exchanges on a word of
-//! the thread around every call. And the event loop asks its budget and keeps a waker at every read and
-//! write, also of a socket that is known to be ready. Measured: 0.2 µs of a small exchange.
+//! the thread around every call. And the event loop looks for a waker to keep at every read and write,
+//! also of a socket that is known to be ready. Measured: 0.2 µs of a small exchange.
+//!
+//! What stays is the budget of the task: a body whose source and sink are always ready lets others run.
 
 use bytes::BytesMut;
 use std::io;
@@ -12,6 +14,7 @@ use std::ptr;
 use std::task::{Context, Poll, ready};
 use tokio::io::Interest;
 use tokio::net::TcpStream;
+use tokio::task::coop::poll_proceed;
 
 /// Reads into the spare capacity of `buffer`, of which there is some. 0 is the end.
 pub(super) fn poll_read(
@@ -19,6 +22,7 @@ pub(super) fn poll_read(
     cx: &mut Context<'_>,
     buffer: &mut BytesMut,
 ) -> Poll<io::Result<usize>> {
+    let budget = ready!(poll_proceed(cx));
     loop {
         let spare = buffer.spare_capacity_mut();
         let room = spare.len();
@@ -26,6 +30,7 @@ pub(super) fn poll_read(
             Ok(count) => {
                 // SAFETY: the kernel has written that many bytes behind those that were there.
                 unsafe { buffer.set_len(buffer.len() + count) };
+                budget.made_progress();
                 return Poll::Ready(Ok(count));
             }
             Err(error) => waits(error)?,
@@ -40,9 +45,13 @@ pub(super) fn poll_write(
     cx: &mut Context<'_>,
     bytes: &[u8],
 ) -> Poll<io::Result<usize>> {
+    let budget = ready!(poll_proceed(cx));
     loop {
         match once(socket, Interest::WRITABLE, bytes.len(), || send(socket, bytes)) {
-            Ok(count) => return Poll::Ready(Ok(count)),
+            Ok(count) => {
+                budget.made_progress();
+                return Poll::Ready(Ok(count));
+            }
             Err(error) => waits(error)?,
         }
         ready!(socket.poll_write_ready(cx))?;
@@ -158,6 +167,35 @@ mod tests {
         };
         let writing = poll_fn(|cx| poll_write(&near, cx, &bytes[..1]));
         assert_eq!(tokio::join!(writing, reading).0.unwrap(), 1);
+    }
+
+    /// How often a step is ready within one poll of a task.
+    async fn steps(mut step: impl FnMut(&mut Context<'_>) -> bool) -> usize {
+        let mut count = 0;
+        poll_fn(|cx| {
+            while step(cx) {
+                count += 1;
+            }
+            Poll::Ready(count)
+        })
+        .await
+    }
+
+    #[tokio::test]
+    async fn a_socket_that_is_always_ready_lets_others_run() {
+        let (near, mut far) = pair().await;
+        far.write_all(&[7; 1000]).await.unwrap();
+        near.readable().await.unwrap();
+        tokio::task::yield_now().await;
+        let read = steps(|cx| {
+            let mut buffer = BytesMut::with_capacity(1);
+            matches!(poll_read(&near, cx, &mut buffer), Poll::Ready(Ok(1)))
+        });
+        let read = read.await;
+        assert!((1..=128).contains(&read), "{read}");
+        tokio::task::yield_now().await;
+        let written = steps(|cx| matches!(poll_write(&near, cx, b"x"), Poll::Ready(Ok(1)))).await;
+        assert!((1..=128).contains(&written), "{written}");
     }
 
     #[tokio::test]
