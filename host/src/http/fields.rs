@@ -2,9 +2,8 @@
 //!
 //! Made for heads of some ten fields that are read, edited a little and forwarded: no hash table, no
 //! allocation per field, and none at all once a section is reused; to forward them is to copy a run of
-//! bytes. Names are kept in lower case, as
-//! HTTP/2 wants them and HTTP/1 allows (RFC 9110 section 5.1). What may be edited by whom is the
-//! matter of `edit`, not of this file.
+//! bytes. Names are kept in lower case, as HTTP/2 wants them and HTTP/1 allows (RFC 9110 section 5.1).
+//! What may be edited by whom is the matter of `edit`, not of this file.
 
 /// A field name, any case, with what tells it from most others: build it once, look it up often.
 #[derive(Clone, Copy, Debug)]
